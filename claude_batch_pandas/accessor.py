@@ -1,0 +1,179 @@
+"""``df.claude`` and ``s.claude``: thin, stateless, and cheap to make on every access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    import anthropic
+
+    from claude_batch_pandas.records import Progress
+    from claude_batch_pandas.report import Preview
+    from claude_batch_pandas.handles import Run
+
+Template = str | list[dict[str, Any]]
+OnMissing = Literal["skip", "error", "empty"]
+Show = Literal["auto", "bar", "log", "none"] | Callable[["Progress"], None] | None
+
+
+class Claude:
+    """Runs Claude over the rows of a frame or Series, through the Message Batches API."""
+
+    def __init__(self, data: pd.DataFrame | pd.Series) -> None:
+        # pandas makes this on every access and on every tab completion; it must never raise.
+        self._data = data
+
+    def __repr__(self) -> str:
+        return "<claude: batch(template=...), submit(template=...), preview(template=...)>"
+
+    def batch(
+        self,
+        template: Template,
+        *,
+        system: Template | None = None,
+        output: str = "answer",
+        replace: bool = False,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        name: str | None = None,
+        reuse: bool = True,
+        on_missing: OnMissing = "skip",
+        shard_size: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        client: anthropic.Anthropic | None = None,
+        progress: Show = None,
+    ) -> pd.DataFrame:
+        """Ask Claude about every row through the Message Batches API, and join the answers.
+
+        Running the same call again is free: a request that has an answer, or is on its way, is
+        never sent again. An interrupt detaches and loses nothing.
+
+        Parameters
+        ----------
+        template : str or list of dict
+            Text with ``{column}`` or ``{column:format}`` fields (``{{`` and ``}}`` are braces),
+            or a list of ``{"role": ..., "content": ...}`` messages with such text. The values of
+            a Series are called ``{value}``.
+        system : str or list of dict, optional
+            The system prompt, templated likewise.
+        output : str, default "answer"
+            Name of the new column; ``<output>_status`` and ``<output>_error`` come with it.
+        replace : bool, default False
+            Rewrite the three columns when they exist.
+        model : str, optional
+            Default: ``options.model``.
+        max_tokens : int, optional
+            Tokens an answer may have, thinking included. Default: ``options.max_tokens``.
+        name : str, optional
+            Of the run, for people. Default: the output.
+        reuse : bool, default True
+            False asks anew what was asked before.
+        on_missing : {"skip", "error", "empty"}, default "skip"
+            What to do with a row in which a value is missing.
+        shard_size : int, optional
+            Requests per batch at most. Default: rows / 10, between 500 and 10,000.
+        params : mapping, optional
+            Any other Messages parameter, merged last; ``betas=[...]`` becomes the header.
+        client : anthropic.Anthropic, optional
+            Default: built from the environment, as the SDK does.
+        progress : {"auto", "bar", "log", "none"} or callable, optional
+            Default: ``options.progress``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A new frame: the same index, rows and columns, and ``<output>`` (string, missing
+            unless there is an answer), ``<output>_status`` (categorical) and ``<output>_error``
+            (string). Of a Series, only those three.
+
+        Raises
+        ------
+        InputError
+            For whatever is wrong with the arguments, before anything is sent or written.
+        CredentialsError
+            When nothing to sign a request with is found.
+        APIError
+            When the API cannot be reached and nothing was planned yet.
+        PausedError
+            When a person is needed (key, credit); nothing is lost, the same call goes on later.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import claude_batch_pandas as cbp
+        >>> df = pd.DataFrame({"text": ["Where is my card?", "I lost my card!"]})
+        >>> with cbp.emulator.serve(speed=100) as url:  # answers locally, without a key
+        ...     client = anthropic.Anthropic(base_url=url, api_key="none")
+        ...     out = df.claude.batch(
+        ...         "Which intent is this? {text}", output="intent", client=client
+        ...     )
+        >>> list(out.columns)
+        ['text', 'intent', 'intent_status', 'intent_error']
+        """
+        from claude_batch_pandas import session
+
+        call = session.Call(
+            template=template,
+            system=system,
+            output=output,
+            replace=replace,
+            model=model,
+            max_tokens=max_tokens,
+            name=name,
+            reuse=reuse,
+            on_missing=on_missing,
+            shard_size=shard_size,
+            params=params,
+            client=client,
+            progress=progress,
+        )
+        return session.batch(self._data, call)
+
+    def submit(self, template: Template, **options: Any) -> Run:
+        """Send what `batch` would send, and return at once; the kernel stays free.
+
+        Parameters
+        ----------
+        template, **options
+            As for `batch`.
+
+        Returns
+        -------
+        Run
+            ``run.result(df)`` waits and joins; ``await run`` gives the new columns.
+        """
+        from claude_batch_pandas import session
+
+        return session.submit(self._data, session.Call(template=template, **options))
+
+    def preview(self, template: Template, *, n: int = 3, **options: Any) -> Preview:
+        """Return the requests that `batch` would send for the first rows; nothing is sent.
+
+        Parameters
+        ----------
+        template, **options
+            As for `batch`.
+        n : int, default 3
+            How many requests to show.
+
+        Returns
+        -------
+        Preview
+            Shows the requests; ``.requests`` holds them as dicts.
+        """
+        from claude_batch_pandas import session
+
+        return session.preview(self._data, session.Call(template=template, **options), n)
+
+
+def register() -> None:
+    """Make ``df.claude`` and ``s.claude`` available; doing it twice changes nothing."""
+    for kind, add in (
+        (pd.DataFrame, pd.api.extensions.register_dataframe_accessor),
+        (pd.Series, pd.api.extensions.register_series_accessor),
+    ):
+        if getattr(kind, "claude", None) is not Claude:
+            add("claude")(Claude)

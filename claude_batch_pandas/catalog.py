@@ -1,0 +1,189 @@
+"""Which requests this ledger knows: content hash -> (run, ordinal), in files beside each run.
+
+A run's own requests are kept as a sorted array of hashes that is mapped, not read, so that asking
+whether any of a million old requests is asked again costs a binary search and no memory. Never a
+database row per request.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.requests import DIGEST_SIZE
+from claude_batch_pandas.spool import Spool, write
+
+DIGEST = np.dtype(f"S{DIGEST_SIZE}")
+ROWS, DIGESTS, REFERENCES = "rows.npy", "digests.npy", "references.npy"
+KNOWN, KNOWN_ORDINALS = "known.npy", "known-ordinals.npy"
+OWN = 0  # the source of a request that this run sends itself
+
+
+class Place(NamedTuple):
+    """Where a request was sent: the run and its ordinal there."""
+
+    run_id: str
+    ordinal: int
+
+
+class Map(NamedTuple):
+    """What the rows of a run ask, as arrays.
+
+    Attributes
+    ----------
+    rows : array of int32, shape (rows,)
+        The unique request of each row; negative: ``-(reason + 1)``, never sent.
+    digests : array of S16, shape (requests,)
+        Content hash of each unique request.
+    references : array of uint32, shape (requests, 2)
+        Source (0 is the run itself, i is ``sources[i - 1]``) and ordinal there.
+    """
+
+    rows: npt.NDArray[np.int32]
+    digests: npt.NDArray[np.bytes_]
+    references: npt.NDArray[np.uint32]
+
+    @property
+    def own_digests(self) -> list[bytes]:
+        """Content hashes of the run's own requests by ordinal."""
+        return _as_bytes(self.digests[self.references[:, 0] == OWN])
+
+    @property
+    def all_digests(self) -> list[bytes]:
+        """Content hashes of all unique requests."""
+        return _as_bytes(self.digests)
+
+
+class Catalog:
+    """The requests of some runs, the first of which wins.
+
+    Parameters
+    ----------
+    spool : Spool
+    run_ids : sequence of str
+        Newest first.
+    """
+
+    def __init__(self, spool: Spool, run_ids: Sequence[str]) -> None:
+        self._known = list(_open_all(spool, run_ids))
+
+    def find(self, digests: Sequence[bytes]) -> list[Place | None]:
+        """Return where each request was sent before, None where it was not."""
+        places: list[Place | None] = [None] * len(digests)
+        keys = np.frombuffer(b"".join(digests), dtype=DIGEST)
+        open_ = np.arange(len(keys))
+        for run_id, known, ordinals in self._known:
+            if not len(open_):
+                break
+            wanted = keys[open_]
+            at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            hits = known[at] == wanted
+            for i, ordinal in zip(open_[hits].tolist(), ordinals[at[hits]].tolist(), strict=True):
+                places[i] = Place(run_id, ordinal)
+            open_ = open_[~hits]
+        return places
+
+
+def save(folder: Path, rows: Any, digests: bytes, references: Any) -> None:
+    """Write the map of a run, and the sorted hashes of its own requests, durably.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run or its draft.
+    rows : sequence of int
+    digests : bytes
+        One digest per unique request, end to end.
+    references : sequence of (source, ordinal)
+    """
+    keys = np.frombuffer(digests, dtype=DIGEST)
+    pairs = np.asarray(references, dtype=np.uint32).reshape(-1, 2)
+    _save(folder / ROWS, np.asarray(rows, dtype=np.int32))
+    _save(folder / DIGESTS, keys)
+    _save(folder / REFERENCES, pairs)
+    own = pairs[:, 0] == OWN
+    own_keys, own_ordinals = keys[own], pairs[own, 1]
+    order = np.argsort(own_keys)
+    _save(folder / KNOWN, own_keys[order])
+    _save(folder / KNOWN_ORDINALS, own_ordinals[order])
+
+
+def load(folder: Path) -> Map:
+    """Read the map of a run.
+
+    Raises
+    ------
+    LedgerError
+        When its files are missing or damaged.
+    """
+    return Map(*(_load(folder / name) for name in (ROWS, DIGESTS, REFERENCES)))
+
+
+def save_ordinals(folder: Path, shard: int, ordinals: Iterable[int]) -> None:
+    """Write which of a run's own requests a shard holds, durably."""
+    _save(folder / _ordinals_name(shard), np.fromiter(ordinals, dtype=np.uint32))
+
+
+def load_ordinals(folder: Path, shard: int) -> list[int]:
+    """Return which of a run's own requests a shard holds.
+
+    Raises
+    ------
+    LedgerError
+    """
+    ordinals: list[int] = _load(folder / _ordinals_name(shard)).tolist()
+    return ordinals
+
+
+def _ordinals_name(shard: int) -> str:
+    return f"shard-{shard:04d}.ordinals.npy"
+
+
+def row_digests(rows: Any, digests: Any) -> Iterator[bytes]:
+    """Yield the content hashes of all rows in order, in blocks; zeros for rows never sent."""
+    size = 1 << 16
+    padded = np.append(np.asarray(digests, dtype=DIGEST), np.zeros(1, dtype=DIGEST))
+    for start in range(0, len(rows), size):
+        part = np.asarray(rows[start : start + size], dtype=np.int64)
+        yield padded[np.where(part < 0, len(padded) - 1, part)].tobytes()
+
+
+def _as_bytes(digests: npt.NDArray[np.bytes_]) -> list[bytes]:
+    # NumPy drops trailing zero bytes when it makes bytes objects; a hash may end in them.
+    return [digest.ljust(DIGEST_SIZE, b"\0") for digest in digests.tolist()]
+
+
+def _open_all(spool: Spool, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    for run_id in run_ids:
+        folder = spool.folder(run_id)
+        try:
+            known = _load(folder / KNOWN, mapped=True)
+            ordinals = _load(folder / KNOWN_ORDINALS, mapped=True)
+        except LedgerError as error:
+            warnings.warn(
+                f"The answers of run {run_id} cannot be reused: {error}", UserWarning, stacklevel=2
+            )
+            continue
+        if len(known):
+            yield run_id, known, ordinals
+
+
+def _save(path: Path, array: Any) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write(path, buffer.getvalue())
+
+
+def _load(path: Path, *, mapped: bool = False) -> Any:
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        msg = f"{path} cannot be read ({type(error).__name__})."
+        raise LedgerError(msg) from error

@@ -1,0 +1,442 @@
+"""The only file that talks through anthropic: create, retrieve, list, cancel, download.
+
+Every call is one HTTP request: no SDK retries (a lost answer would be a second paid batch), no
+redirects (a 307 sends the prompts again), a fresh connection (a stale one fails ambiguously), and
+always to our base URL, never to the host a `results_url` names. Answers are read as plain JSON
+and checked here, because the SDK's classes accept anything.
+
+SDK and httpx2 exceptions carry the key and the whole body. None leaves this file, not even as the
+context of one of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import orjson
+
+from claude_batch_pandas.exceptions import APIError, CredentialsError, InputError
+from claude_batch_pandas.records import Batch, Counts, Scope
+from claude_batch_pandas.spool import Body
+
+if TYPE_CHECKING:
+    import anthropic
+    import httpx2
+
+BATCHES = "/v1/messages/batches"
+SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,255}")
+STATUSES = frozenset({"in_progress", "canceling", "ended"})
+PAGE = 1000  # batches per list call, the API's maximum
+MAX_RETRY_AFTER = 900.0  # seconds; the SDK would sleep for 49 days when told to
+
+# A genuine API error with one of these came instead of a batch. 429 and 5xx prove nothing.
+REFUSED = frozenset({400, 401, 402, 403, 404, 413, 422})
+
+NO_CREDENTIALS = (
+    "No credentials for the Claude API were found. Give one of: the environment variable "
+    "ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN; a profile (ANTHROPIC_PROFILE, or the active one "
+    "in ~/.config/anthropic); client=anthropic.Anthropic(api_key=...). To try without a key, run "
+    "`claude-batch emulate` and set ANTHROPIC_BASE_URL to the address it prints. Nothing was "
+    "sent; the same call works once there is one."
+)
+
+Answer = TypeVar("Answer")
+
+
+class Listing(NamedTuple):
+    """One look at the server's list of batches, newest first."""
+
+    batches: list[Batch]
+    scope: Scope
+    now: float | None  # the server's clock, seconds since 1970
+
+
+class Client:
+    """One workspace's batches.
+
+    Parameters
+    ----------
+    sdk : anthropic.Anthropic, optional
+        The user's own client; default: built from the environment as the SDK does.
+
+    Attributes
+    ----------
+    origin : str
+        Scheme, host, port and path prefix that requests go to.
+
+    Raises
+    ------
+    InputError
+        For a client that cannot send message batches.
+    CredentialsError
+        When there is nothing to sign a request with, unless the origin is this machine.
+    """
+
+    def __init__(self, sdk: Any = None) -> None:
+        import anthropic
+
+        self._sdk: anthropic.Anthropic = _build() if sdk is None else _accept(sdk)
+        self.origin = str(self._sdk.base_url).rstrip("/")
+        if not _has_credentials(self._sdk):
+            if not _is_loopback(self.origin):
+                raise CredentialsError(NO_CREDENTIALS)
+            self._sdk = self._sdk.copy(api_key="a-loopback-server-needs-no-key")
+
+    def fingerprint(self, secret: bytes) -> str | None:
+        """Return a keyed hash that tells one static credential from another.
+
+        Parameters
+        ----------
+        secret : bytes
+            Random bytes that stay on this machine; without them the hash says nothing.
+
+        Returns
+        -------
+        str or None
+            None when the SDK fetches credentials by itself.
+        """
+        signing = self._sdk.auth_headers or {
+            name: value
+            for name, value in self._sdk.default_headers.items()
+            if name.lower() in {"authorization", "x-api-key"}
+        }
+        if not signing:
+            return None
+        seen = "\n".join(f"{name.lower()}:{value}" for name, value in sorted(signing.items()))
+        return hmac.new(secret, seen.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def create(self, body: Body, betas: Sequence[str] = ()) -> Batch:
+        """Send one batch, once.
+
+        Parameters
+        ----------
+        body : Body
+            The bytes of ``{"requests": [...]}``.
+        betas : sequence of str
+            For the ``anthropic-beta`` header.
+
+        Raises
+        ------
+        APIError
+            `is_refusal` tells whether it proves that no batch was created.
+        """
+        headers = {"Content-Length": str(body.size), "Content-Type": "application/json"}
+        if betas:
+            headers["anthropic-beta"] = ",".join(betas)
+
+        def send() -> httpx2.Response:
+            return self._sdk.post(
+                BATCHES, cast_to=_response(), content=body, options=_once(headers)
+            )
+
+        return _batch(_json(_ask(send)))
+
+    def retrieve(self, batch_id: str) -> Batch:
+        """Return one batch as it is now.
+
+        Raises
+        ------
+        APIError
+        """
+        batch = _batch(_json(self._get(f"{BATCHES}/{_safe(batch_id)}")))
+        if batch.id != batch_id:
+            msg = f"Asked for batch {batch_id}, the server answered with another one."
+            raise APIError(msg)
+        return batch
+
+    def list(self, *, limit: int = PAGE, before_id: str | None = None) -> Listing:
+        """Return the newest batches; with `before_id`, all that are newer than that one.
+
+        Raises
+        ------
+        APIError
+        """
+        found: list[Batch] = []
+        cursor = before_id
+        while True:
+            query: dict[str, Any] = {"limit": limit}
+            if cursor is not None:
+                query["before_id"] = cursor
+            answer = self._get(BATCHES, query)
+            page = _json(answer)
+            data = page.get("data")
+            if not isinstance(data, list):
+                msg = "The server's list of batches has no data."
+                raise APIError(msg, status=answer.status_code)
+            batches = [_batch(item) for item in data]
+            found = batches + found
+            if cursor is None or not page.get("has_more") or not batches:
+                return Listing(found, self._scope(answer), _date(answer))
+            cursor = batches[0].id
+
+    def cancel(self, batch_id: str) -> Batch:
+        """Ask the API to cancel a batch; what is done stays done.
+
+        Raises
+        ------
+        APIError
+        """
+
+        def send() -> httpx2.Response:
+            path = f"{BATCHES}/{_safe(batch_id)}/cancel"
+            return self._sdk.post(path, cast_to=_response(), options=_once({}))
+
+        return _batch(_json(_ask(send)))
+
+    def download(self, batch_id: str) -> Generator[bytes]:
+        """Yield the raw bytes of a batch's results.
+
+        Raises
+        ------
+        APIError
+            Also in the middle, when the connection is cut.
+        """
+        headers = {"Accept": "application/binary", "Accept-Encoding": "identity"}
+
+        def send() -> httpx2.Response:
+            return self._sdk.get(
+                f"{BATCHES}/{_safe(batch_id)}/results",
+                cast_to=_response(),
+                stream=True,
+                stream_cls=_no_stream(),
+                options=_once(headers),
+            )
+
+        response = _ask(send)
+        try:
+            blocks = response.iter_bytes()
+            while True:
+                block = _ask(lambda: next(blocks, None))
+                if block is None:
+                    return
+                yield block
+        finally:
+            response.close()
+
+    def scope(self) -> Scope:
+        """Ask the API which organization and workspace this credential belongs to.
+
+        Raises
+        ------
+        APIError
+        """
+        return self.list(limit=1).scope
+
+    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> httpx2.Response:
+        def send() -> httpx2.Response:
+            options = _once({})
+            if query:
+                options["params"] = dict(query)
+            return self._sdk.get(path, cast_to=_response(), options=options)
+
+        return _ask(send)
+
+    def _scope(self, response: httpx2.Response) -> Scope:
+        headers = response.headers
+        return Scope(
+            self.origin,
+            headers.get("anthropic-organization-id", ""),
+            headers.get("anthropic-workspace-id", ""),
+        )
+
+
+def is_refusal(error: APIError) -> bool:
+    """Tell whether an error proves that the POST behind it created nothing.
+
+    Everything that is not proof (a lost answer, a timeout, 429, 5xx) means that a batch may exist.
+    """
+    if error.code == "unsent" or error.status == 413:  # noqa: PLR2004 - Cloudflare's is HTML
+        return True
+    return error.status in REFUSED and error.type is not None
+
+
+def _build() -> anthropic.Anthropic:
+    import anthropic
+
+    return anthropic.Anthropic(http_client=anthropic.DefaultHttpxClient(follow_redirects=False))
+
+
+def _accept(sdk: Any) -> anthropic.Anthropic:
+    import anthropic
+
+    if isinstance(sdk, anthropic.Anthropic) and getattr(sdk.messages, "batches", None) is not None:
+        return sdk
+    name = type(sdk).__name__
+    if name.startswith("Async"):
+        hint = (
+            "it is asynchronous; pass the synchronous anthropic.Anthropic, it blocks no loop here"
+        )
+    elif isinstance(sdk, anthropic.Anthropic) or name.startswith("Anthropic"):
+        hint = "it has no Message Batches API; pass an anthropic.Anthropic"
+    else:
+        hint = "pass an anthropic.Anthropic"
+    msg = f"client={name} cannot be used: {hint}."
+    raise InputError(msg)
+
+
+def _has_credentials(sdk: anthropic.Anthropic) -> bool:
+    names = {
+        name.lower()
+        for name, value in sdk.default_headers.items()
+        if isinstance(value, str) and value
+    }
+    return sdk.credentials is not None or bool(names & {"authorization", "x-api-key"})
+
+
+def _is_loopback(origin: str) -> bool:
+    host = urlsplit(origin).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _response() -> type[httpx2.Response]:
+    import httpx2
+
+    return httpx2.Response
+
+
+def _no_stream() -> Any:
+    import anthropic
+
+    return anthropic.Stream[Any]  # never made: with cast_to=Response the raw response comes back
+
+
+def _once(headers: Mapping[str, str]) -> Any:
+    """Return the SDK options of a request that is sent exactly once."""
+    return {
+        "headers": {"Connection": "close", **headers},
+        "max_retries": 0,
+        "follow_redirects": False,
+    }
+
+
+def _safe(batch_id: str) -> str:
+    if not SAFE_ID.fullmatch(batch_id):
+        msg = f"{batch_id[:80]!r} is not a batch id; they look like 'msgbatch_01...'."
+        raise InputError(msg)
+    return batch_id
+
+
+def _ask(send: Callable[[], Answer]) -> Answer:
+    """Do one thing with the SDK; its exceptions become ours, with nothing of theirs attached."""
+    import anthropic
+    import httpx2
+
+    try:
+        return send()
+    except anthropic.APIStatusError as error:
+        failure: Exception = _status_error(error)
+    except anthropic.APIConnectionError as error:
+        failure = _connection_error(error)
+    except (anthropic.AnthropicError, httpx2.HTTPError, httpx2.StreamError) as error:
+        failure = APIError(f"The connection to the API broke ({type(error).__name__}).")
+    except TypeError as error:
+        if "authentication" not in str(error):
+            raise
+        failure = CredentialsError(NO_CREDENTIALS)
+    # Raised out here, so that the SDK's exception is not even the context of ours.
+    raise failure
+
+
+def _status_error(error: anthropic.APIStatusError) -> APIError:
+    envelope = error.body if isinstance(error.body, Mapping) else {}
+    is_genuine = envelope.get("type") == "error" and isinstance(envelope.get("error"), Mapping)
+    words = (error.api_message if is_genuine else None) or "no explanation came with it"
+    kind = error.type if is_genuine else None
+    label = f"{error.status_code} {kind}" if kind else f"{error.status_code}"
+    return APIError(
+        f"The API answered {label}: {words[:500]}",
+        status=error.status_code,
+        type=kind,
+        code=error.error_code if is_genuine else None,
+        request_id=error.request_id,
+        retry_after=_retry_after(error.response),
+    )
+
+
+def _connection_error(error: anthropic.APIConnectionError) -> APIError:
+    import httpx2
+
+    cause = error.__cause__
+    # These happen before a byte of the request leaves, so nothing can have been created.
+    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return APIError(
+            f"The API could not be reached ({type(cause).__name__}); check the network and "
+            "ANTHROPIC_BASE_URL.",
+            code="unsent",
+        )
+    return APIError(f"The connection to the API broke ({type(cause or error).__name__}).")
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """Read `Retry-After` in seconds or as a date, the latter against the server's own clock."""
+    value = response.headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            sent = parsedate_to_datetime(response.headers.get("date", ""))
+            seconds = (parsedate_to_datetime(value) - sent).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    if math.isnan(seconds) or seconds <= 0:
+        return None
+    return min(seconds, MAX_RETRY_AFTER)
+
+
+def _date(response: httpx2.Response) -> float | None:
+    try:
+        return parsedate_to_datetime(response.headers["date"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _json(response: httpx2.Response) -> dict[str, Any]:
+    try:
+        value = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        msg = (
+            f"The server answered {response.status_code} with something that is not the API's JSON."
+        )
+        raise APIError(msg, status=response.status_code)
+    return value
+
+
+def _batch(value: Any) -> Batch:
+    try:
+        counts = value["request_counts"]
+        batch = Batch(
+            id=value["id"],
+            processing_status=value["processing_status"],
+            counts=Counts(**{name: int(counts.get(name) or 0) for name in Counts.__slots__}),
+            created_at=_time(value["created_at"]),
+            expires_at=_time(value["expires_at"]),
+            ended_at=_time(value["ended_at"]) if value.get("ended_at") else None,
+            archived=bool(value.get("archived_at")),
+        )
+        is_batch = value["type"] == "message_batch" and batch.processing_status in STATUSES
+        if is_batch and SAFE_ID.fullmatch(batch.id):
+            return batch
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    msg = "The server answered with something that is not a message batch."
+    raise APIError(msg)
+
+
+def _time(value: str) -> float:
+    return datetime.fromisoformat(value).timestamp()

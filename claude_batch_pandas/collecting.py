@@ -1,0 +1,127 @@
+"""The results of an ended batch -> a verified file in the spool.
+
+The raw bytes are kept first and believed later: every custom_id of the shard must be there exactly
+once, readable, the counts must match, and the last byte must be a newline. A file that fails is
+downloaded again, three times in all; what is still missing then costs those rows and no others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from claude_batch_pandas.client import Client
+from claude_batch_pandas.records import Batch, Shard
+from claude_batch_pandas.results import read_tags
+from claude_batch_pandas.spool import Writing, read_lines
+
+MAX_DOWNLOADS = 3
+COUNTED = ("succeeded", "errored", "canceled", "expired")
+
+
+class Check(NamedTuple):
+    """What is wrong with a results file.
+
+    Attributes
+    ----------
+    readable : int
+        Requests of the shard with exactly one readable result.
+    problem : str
+        Empty when the file is whole.
+    """
+
+    readable: int
+    problem: str
+
+
+class Collected(NamedTuple):
+    """A results file in the spool."""
+
+    sha256: str
+    complete: bool
+    problem: str
+
+
+def collect(
+    client: Client, batch: Batch, shard: Shard, expected: Iterable[str], path: Path
+) -> Collected:
+    """Download the results of a batch to `path`, and check them.
+
+    Parameters
+    ----------
+    client : Client
+    batch : Batch
+        Ended.
+    shard : Shard
+    expected : iterable of str
+        The custom_ids of the shard.
+    path : Path
+        Of the results in the spool.
+
+    Raises
+    ------
+    APIError
+        When the download breaks; nothing is kept, call again.
+    LedgerError
+    """
+    names = frozenset(expected)
+    best: Check | None = None
+    for _ in range(MAX_DOWNLOADS):
+        with Writing(path) as file:
+            if not batch.archived:
+                for block in client.download(_id(shard)):
+                    file.write(block)
+            check = verify(file.temporary, names, batch)
+            is_best = best is None or check.readable > best.readable
+            if not check.problem or is_best:
+                sha256 = file.keep()
+                best = check
+        if not check.problem or batch.archived:
+            break
+    assert best is not None, "at least one download was kept"
+    problem = "its results are gone from the server" if batch.archived else best.problem
+    return Collected(sha256, not best.problem, problem)
+
+
+def verify(path: Path, expected: frozenset[str], batch: Batch) -> Check:
+    """Check a results file against what was sent and what the API counted."""
+    seen: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    unreadable = foreign = 0
+    for tag in read_tags(read_lines(path)):
+        if tag is None:
+            unreadable += 1
+        elif tag[0] not in expected:
+            foreign += 1
+        else:
+            seen[tag[0]] += 1
+            types[tag[1]] += 1
+    readable = sum(times == 1 for times in seen.values())
+    missing = len(expected) - len(seen)
+    problems = {
+        "unreadable": unreadable,
+        "foreign": foreign,
+        "repeated": len(seen) - readable,
+        "missing": missing,
+    }
+    told = [f"{count} {what}" for what, count in problems.items() if count]
+    if not told and not _ends_with_newline(path):
+        told.append("no newline at the end")
+    if not told and any(types[name] != getattr(batch.counts, name) for name in COUNTED):
+        told.append("counts that differ from request_counts")
+    return Check(readable, ", ".join(told))
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return False
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"
+
+
+def _id(shard: Shard) -> str:
+    assert shard.batch_id is not None, "only a submitted shard has results"
+    return shard.batch_id

@@ -1,0 +1,37 @@
+"""What every part of the engine is given: client, ledger, clock and settings, built elsewhere."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.client import Client
+from claude_batch_pandas.clock import Clock
+from claude_batch_pandas.spool import Spool
+from claude_batch_pandas.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What a run needs to be driven: built by `session`, never by the parts that use it."""
+
+    connect: Callable[[], Client]  # only called when the API is needed
+    store: Store
+    spool: Spool
+    clock: Clock
+    max_in_flight: int  # requests of a run that are open at once
+    poll_seconds: tuple[float, float]
+    settle_seconds: float
+    dice: random.Random = field(default_factory=random.Random)
+
+    @property
+    def client(self) -> Client:
+        """The API."""
+        return self.connect()
+
+    @property
+    def answers(self) -> Answers:
+        """A reader of results."""
+        return Answers(self.store, self.spool)

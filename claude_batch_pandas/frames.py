@@ -1,0 +1,309 @@
+"""pandas in and out: rows by column and block, answers back by position.
+
+The only engine file with pandas. Going in, a frame becomes blocks of plain Python values with a
+mask of what is missing; coming back, answers become new columns of a new frame.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from claude_batch_pandas.exceptions import InputError, OutputExistsError
+from claude_batch_pandas.records import Answer, Result, RowStatus
+from claude_batch_pandas.templates import missing_columns
+
+# pandas 3 copies on write and has a string dtype of its own; 2.x needs a real copy.
+PANDAS_3 = int(pd.__version__.split(".")[0]) >= 3  # noqa: PLR2004
+STRING = "str" if PANDAS_3 else "string"
+STATUSES = [str(status) for status in RowStatus]
+TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "cache_read_tokens",
+)
+EXACT_INTEGER = 2**53  # above it a float no longer tells one integer from the next
+
+
+class Block(NamedTuple):
+    """Consecutive rows of some columns."""
+
+    start: int  # position of the first row
+    length: int
+    values: dict[str, list[Any]]
+    missing: dict[str, list[bool]]  # only columns that have gaps in this block
+
+
+class Source:
+    """A frame as the engine reads it.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+
+    Attributes
+    ----------
+    names : list of str
+        What a template may name: string names, and integer names as their digits.
+
+    Raises
+    ------
+    InputError
+        When the columns are a MultiIndex.
+    """
+
+    def __init__(self, df: pd.DataFrame) -> None:
+        if isinstance(df.columns, pd.MultiIndex):
+            msg = (
+                "The columns are a MultiIndex, which a template cannot name. Flatten them first: "
+                'df.columns = ["_".join(map(str, name)) for name in df.columns].'
+            )
+            raise InputError(msg)
+        self._df = df
+        self._positions: dict[str, list[int]] = {}
+        labels = list(df.columns)
+        for position, label in enumerate(labels):
+            if isinstance(label, str):
+                self._positions.setdefault(label, []).append(position)
+        exact = frozenset(self._positions)
+        for position, label in enumerate(labels):
+            is_whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
+            if is_whole and str(label) not in exact:
+                self._positions.setdefault(str(label), []).append(position)
+        self.names = list(self._positions)
+
+    def __len__(self) -> int:
+        return len(self._df)
+
+    @property
+    def index(self) -> pd.Index:
+        """The frame's index."""
+        return self._df.index
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Refuse columns that are missing or stand twice.
+
+        Raises
+        ------
+        MissingColumnError, InputError
+        """
+        unknown = [column for column in columns if column not in self._positions]
+        if unknown:
+            raise missing_columns(unknown, self.names)
+        twice = [column for column in columns if len(self._positions[column]) > 1]
+        if twice:
+            msg = (
+                f"The DataFrame has several columns of the same name, and the template uses it: "
+                f"{twice}. Rename them, for example with df.set_axis([...], axis=1)."
+            )
+            raise InputError(msg)
+
+    def blocks(self, columns: Sequence[str], size: int) -> Iterator[Block]:
+        """Yield the rows in order, `size` at a time.
+
+        Raises
+        ------
+        InputError
+            When a column holds bytes.
+        """
+        series = {column: self._df.iloc[:, self._positions[column][0]] for column in columns}
+        whole = {column for column, values in series.items() if _is_whole_with_gaps(values)}
+        for start in range(0, len(self._df), size):
+            length = min(size, len(self._df) - start)
+            values: dict[str, list[Any]] = {}
+            missing: dict[str, list[bool]] = {}
+            for column, cells in series.items():
+                part, gaps = _read(column, cells.iloc[start : start + length])
+                if column in whole:
+                    part = [cell if cell != cell else int(cell) for cell in part]  # noqa: PLR0124
+                values[column] = part
+                if gaps is not None:
+                    missing[column] = gaps
+            yield Block(start, length, values, missing)
+
+
+def as_frame(data: Any) -> pd.DataFrame:
+    """Return a frame as it is, and a Series as a frame whose one column is called ``value``.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if isinstance(data, pd.DataFrame):
+        return data
+    if isinstance(data, pd.Series):
+        return data.to_frame(name="value")
+    msg = f"A pandas DataFrame or Series is needed, not a {type(data).__name__}."
+    raise InputError(msg)
+
+
+def check_output(df: pd.DataFrame | None, output: str, *, replace: bool) -> None:
+    """Refuse an output name that cannot be a new column; None for a frame of its own.
+
+    Raises
+    ------
+    InputError, OutputExistsError
+    """
+    if not isinstance(output, str) or not output.strip():
+        msg = f"output must be the name of the new column, not {output!r}."
+        raise InputError(msg)
+    if df is None:
+        return
+    existing = [name for name in column_names(output) if name in df.columns]
+    if existing and not replace:
+        msg = (
+            f"The DataFrame already has the columns {existing}. "
+            f"Choose another output=, or pass replace=True to rewrite them."
+        )
+        raise OutputExistsError(msg)
+    twice = [name for name in existing if list(df.columns).count(name) > 1]
+    if twice:
+        msg = f"The DataFrame has several columns named {twice[0]!r}; rename them before replace=True."
+        raise InputError(msg)
+
+
+def column_names(output: str) -> list[str]:
+    """Return the names of the three columns of an output."""
+    return [output, f"{output}_status", f"{output}_error"]
+
+
+def join(data: Any, output: str, rows: Sequence[Result]) -> pd.DataFrame:
+    """Return a new frame with the three columns of an output, by position.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame or pandas.Series
+        Left as it is.
+    output : str
+    rows : sequence of Result
+        One per row.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same index, rows and columns, and the columns ``output`` (string),
+        ``output_status`` (categorical) and ``output_error`` (string). Of a Series, only those.
+    """
+    columns = answer_columns(output, rows)
+    if isinstance(data, pd.Series):
+        return on_index(data.index, columns)
+    out = data.copy(deep=not PANDAS_3)
+    for name, values in columns.items():
+        out[name] = values
+    return out
+
+
+def answer_columns(output: str, rows: Sequence[Result]) -> dict[str, Any]:
+    """Return the three arrays of an output by their column names."""
+    answer, status, error = column_names(output)
+    texts = [_value(row) for row in rows]
+    return {
+        answer: pd.array(texts, dtype=STRING),
+        status: pd.Categorical([row.status for row in rows], categories=STATUSES),
+        error: pd.array([row.error for row in rows], dtype=STRING),
+    }
+
+
+def details(
+    index: pd.Index, rows: Sequence[Answer], dollars: Sequence[Decimal | None]
+) -> pd.DataFrame:
+    """Return one row of facts per row of a run."""
+    results = [row.result for row in rows]
+    usages = [result.usage for result in results]
+    columns: dict[str, Any] = {
+        "status": pd.Categorical([result.status for result in results], categories=STATUSES)
+    }
+    for name in ("error", "text", "stop_reason", "model", "request_id"):
+        columns[name] = pd.array([getattr(result, name) for result in results], dtype=STRING)
+    columns["run"] = pd.array([row.run_id for row in rows], dtype=STRING)
+    columns["shard"] = pd.array([row.shard if row.attempt else None for row in rows], dtype="Int64")
+    columns["attempts"] = pd.array([row.attempt for row in rows], dtype="Int64")
+    for kind in TOKENS:
+        counts = [None if usage is None else getattr(usage, kind) for usage in usages]
+        columns[kind] = pd.array(counts, dtype="Int64")
+    prices = [None if price is None else float(price) for price in dollars]
+    columns["dollars"] = pd.array(prices, dtype="Float64")
+    return on_index(index, columns)
+
+
+def _value(row: Result) -> str | None:
+    """Return the answer of a row: what was cut is kept, everything else that failed is missing."""
+    if row.status is RowStatus.SUCCEEDED:
+        return row.text
+    return row.text or None if row.status is RowStatus.TRUNCATED else None
+
+
+def dump_index(index: pd.Index) -> bytes | None:
+    """Return an index as Parquet bytes; None when its values are beyond Parquet."""
+    levels = index.to_frame(index=False)
+    levels.columns = pd.Index([str(i) for i in range(index.nlevels)])
+    names = [name if isinstance(name, str | int) else None for name in index.names]
+    buffer = io.BytesIO()
+    try:
+        levels.attrs = {"names": json.dumps(names)}
+        levels.to_parquet(buffer, index=False)
+    except (TypeError, ValueError, OverflowError, NotImplementedError):
+        return None  # pyarrow's errors are ValueErrors and TypeErrors
+    return buffer.getvalue()
+
+
+def load_index(data: bytes | None, rows: int) -> pd.Index:
+    """Return a saved index, or the positions when none could be saved."""
+    if data is None:
+        return pd.RangeIndex(rows)
+    levels = pd.read_parquet(io.BytesIO(data))
+    names = json.loads(levels.attrs.get("names", "[null]"))
+    if levels.shape[1] == 1:
+        return pd.Index(levels["0"].array, name=names[0])
+    return pd.MultiIndex.from_frame(levels, names=names)
+
+
+def on_index(index: pd.Index, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a frame of columns over an index."""
+    return pd.DataFrame(dict(columns), index=index)
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], times: Sequence[str]
+) -> pd.DataFrame:
+    """Return a small frame of records; the columns in `times` hold seconds since 1970."""
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    for name in times:
+        frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
+    return frame
+
+
+def _is_whole_with_gaps(series: pd.Series) -> bool:
+    """Tell whether a float column holds integers and became float only by its missing values."""
+    if not isinstance(series.dtype, np.dtype) or series.dtype.kind != "f":
+        return False
+    cells = series.to_numpy()
+    present = cells[~np.isnan(cells)]
+    if len(present) in {0, len(cells)}:
+        return False
+    return bool(np.all((np.abs(present) < EXACT_INTEGER) & (present == np.floor(present))))
+
+
+def _read(column: str, series: pd.Series) -> tuple[list[Any], list[bool] | None]:
+    cells = series.tolist()
+    mask = series.isna().to_numpy()
+    if pd.api.types.is_float_dtype(series.dtype) and not isinstance(series.dtype, np.dtype):
+        # Masked and Arrow floats can hold a NaN that isna() does not call missing.
+        mask |= np.array([cell is not pd.NA and cell != cell for cell in cells])  # noqa: PLR0124
+    if any(type(cell) is bytes for cell in cells):
+        msg = (
+            f"Column {column!r} holds bytes, which a template cannot render. "
+            f"Decode it first: df[{column!r}].str.decode('utf-8')."
+        )
+        raise InputError(msg)
+    return cells, mask.tolist() if mask.any() else None

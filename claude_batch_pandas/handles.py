@@ -1,0 +1,346 @@
+"""A run, as people hold it: wait for it, look at it, join its answers, cancel it, ask again.
+
+A `Run` remembers nothing that the ledger does not: closing the notebook loses none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from claude_batch_pandas import frames, locks, money, report, resending
+from claude_batch_pandas.answers import needs_retry
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import ChangedFrameError, InputError, WaitTimeoutError
+from claude_batch_pandas.planning import INDEX, RECIPE
+from claude_batch_pandas.progress import Hook, Throttle
+from claude_batch_pandas.records import Answer, Progress, RunRecord, RunState
+from claude_batch_pandas.rendering import Recipe, Renderer
+from claude_batch_pandas.requests import Encoded
+from claude_batch_pandas.sharding import LARGEST_DEFAULT
+from claude_batch_pandas.workers import Crew, Worker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SLICE_SECONDS = 0.1  # an interrupt is noticed between two slices of waiting
+
+
+class Run:
+    """One call over one frame, at the API and in the ledger.
+
+    Made by ``df.claude.submit(...)``, or by ``claude_batch_pandas.run(id)`` in a new kernel.
+
+    Attributes
+    ----------
+    id : str
+        Such as ``"20261120-intent-x7k2"``.
+    """
+
+    def __init__(self, run_id: str, engine: Engine, crew: Crew, hook: Hook) -> None:
+        self.id = run_id
+        self._engine = engine
+        self._crew = crew
+        self._hook = hook
+
+    def __repr__(self) -> str:
+        record = self._record
+        about = f"{record.state}, {record.rows:,} rows"
+        return f"<Run {self.id}: {about}{', ' + record.note if record.note else ''}>"
+
+    @property
+    def status(self) -> RunState:
+        """Where the run is, as the ledger knows it; one of the strings of `RunState`."""
+        return self._record.state
+
+    @property
+    def done(self) -> bool:
+        """Whether every result is on this machine."""
+        return self.status is RunState.ENDED
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run is in numbers."""
+        worker = self._crew.at_work(self.id)
+        return self._drive().progress if worker is None else worker.progress
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait until every result is here; an interrupt detaches and loses nothing.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        Run
+            The run itself.
+
+        Raises
+        ------
+        WaitTimeoutError
+            When the time is over; the run goes on.
+        PausedError
+            When a person is needed; the same call goes on later.
+        """
+        worker = self._drive()
+        show = Throttle(self._hook, self._engine.clock)
+        deadline = None if timeout is None else self._engine.clock.monotonic() + timeout
+        try:
+            while not worker.done.wait(SLICE_SECONDS):
+                show(worker.progress)
+                if deadline is not None and self._engine.clock.monotonic() >= deadline:
+                    msg = f"Run {self.id} is not done after {timeout} s. It goes on: {self._back}"
+                    raise WaitTimeoutError(msg)
+        except KeyboardInterrupt:
+            # The worker is not reached by an interrupt; it goes on, and so does the batch.
+            raise KeyboardInterrupt(self._detached) from None
+        self._close(worker, show)
+        return self
+
+    def __await__(self) -> Generator[Any, None, pd.DataFrame]:
+        return self._result_async().__await__()
+
+    async def _result_async(self) -> pd.DataFrame:
+        worker = self._drive()
+        show = Throttle(self._hook, self._engine.clock)
+        while not worker.done.is_set():
+            show(worker.progress)
+            await asyncio.sleep(SLICE_SECONDS)
+        self._close(worker, show)
+        return self.result()
+
+    def result(
+        self, df: Any = None, timeout: float | None = None, *, partial: bool = False
+    ) -> pd.DataFrame:
+        """Return the answers as columns.
+
+        Parameters
+        ----------
+        df : pandas.DataFrame or pandas.Series, optional
+            What was sent. It is rendered again and must ask the same; the answers are joined to
+            it by position. Without it: the saved index and the new columns only.
+        timeout : float, optional
+            Seconds to wait at most.
+        partial : bool
+            Do not wait; rows without a result have the status ``processing``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            With the columns ``<output>`` (string), ``<output>_status`` (categorical) and
+            ``<output>_error`` (string).
+
+        Raises
+        ------
+        ChangedFrameError
+            When the frame does not ask what was sent.
+        WaitTimeoutError, PausedError
+        """
+        if df is not None:
+            self._check(df)
+        if partial:
+            self._drive()
+        else:
+            self.wait(timeout)
+        return self.columns(df)
+
+    def columns(self, df: Any = None) -> pd.DataFrame:
+        """Return what `result` returns, as far as it is known, without waiting or checking.
+
+        Parameters
+        ----------
+        df : pandas.DataFrame or pandas.Series, optional
+            Exactly what was sent; the answers are joined by position.
+        """
+        record = self._record
+        rows = [row.result for row in self._engine.answers.of_rows(record)]
+        if df is None:
+            return frames.on_index(self._index(), frames.answer_columns(record.output, rows))
+        return frames.join(df, record.output, rows)
+
+    def details(self) -> pd.DataFrame:
+        """Return what is known of every row beyond the three columns.
+
+        Returns
+        -------
+        pandas.DataFrame
+            On the saved index: ``status``, ``error``, ``text`` (raw), ``stop_reason``, ``model``,
+            ``request_id``, ``run``, ``shard``, ``attempts``, tokens by kind (Int64) and
+            ``dollars`` (US dollars, Float64, missing where the price is unknown).
+        """
+        record = self._record
+        rows = self._engine.answers.of_rows(record, usage=True)
+        return frames.details(self._index(), rows, [money.cost(row.result) for row in rows])
+
+    def report(self) -> report.Report:
+        """Return counts by status, the distinct errors, tokens and dollars."""
+        record = self._record
+        answers = self._engine.answers.of_requests(record, usage=True)
+        rows = self._engine.answers.of_rows(record, usage=True)
+        own = [answer.result for answer in answers if answer.run_id == record.id]
+        return report.make_report(record, [row.result for row in rows], own)
+
+    def cancel(self) -> Run:
+        """Ask the API to cancel what is not done; what is done is kept and was paid.
+
+        Canceling takes effect at the API within minutes; call `result` for what came of it.
+        """
+        if not self.done:
+            self._engine.store.set_cancel(self.id)
+            self._drive().wake()
+        return self
+
+    def detach(self) -> Run:
+        """Stop following the run in this process; the batches go on at the API."""
+        worker = self._crew.at_work(self.id)
+        if worker is not None:
+            worker.stop()
+            worker.done.wait()
+        return self
+
+    def retry(self) -> Run:
+        """Send the rows that errored, expired or were canceled again, at batch price.
+
+        Returns
+        -------
+        Run
+            The run itself; `result` waits for the new answers.
+
+        Raises
+        ------
+        LedgerError
+            When the request bodies are gone from this disk.
+        """
+        engine = self._engine
+        # Under the planner's lock, so that two kernels never send the same rows again at once.
+        with locks.held(engine.store.home / locks.PLANNING):
+            again: dict[str, list[int]] = {}
+            for source, ordinal, answer in self._placed():
+                if needs_retry(answer):
+                    again.setdefault(source, []).append(ordinal)
+            for run_id, ordinals in again.items():
+                record = engine.store.run(run_id)
+                shards = engine.store.shards(run_id)
+                engine.store.add_shards(
+                    resending.retry_shards(engine.spool, record, shards, ordinals, LARGEST_DEFAULT)
+                )
+            if again:
+                engine.store.reopen(self.id)
+        if again:
+            self._drive().wake()
+        return self
+
+    def purge(self) -> None:
+        """Delete the run's prompts and answers from this disk; Anthropic keeps its own copy.
+
+        Raises
+        ------
+        InputError
+            When the run is not over: its results would be lost.
+        """
+        if self.status not in {RunState.ENDED, RunState.PURGED}:
+            msg = f"Run {self.id} is {self.status}; cancel it and collect it before purging it."
+            raise InputError(msg)
+        self._engine.store.set_state(self.id, RunState.PURGED)
+        shutil.rmtree(self._engine.spool.folder(self.id), ignore_errors=True)
+
+    # How it is done
+
+    @property
+    def _record(self) -> RunRecord:
+        return self._engine.store.run(self.id)
+
+    @property
+    def _back(self) -> str:
+        return (
+            f"run the same cell again, or claude_batch_pandas.run({self.id!r}).result(df) "
+            "in any kernel on this machine."
+        )
+
+    @property
+    def _detached(self) -> str:
+        return (
+            f"Detached from run {self.id}; nothing is canceled, and a request that was being sent "
+            f"may have been accepted: it is recorded and will be checked. Come back: {self._back}"
+        )
+
+    def _drive(self) -> Worker:
+        return self._crew.drive(self.id, self._engine)
+
+    def _close(self, worker: Worker, show: Throttle) -> None:
+        """Raise what stopped the worker, or show the closing line."""
+        if worker.failure is not None:
+            show(worker.progress)
+            raise worker.failure
+        if self._record.state is RunState.ENDED:
+            show(replace(worker.progress, state=RunState.ENDED, summary=self._summary()))
+        else:
+            msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
+            raise WaitTimeoutError(msg)
+
+    def _summary(self) -> str:
+        record = self._record
+        answers = self._engine.answers.of_requests(record, usage=True)
+        rows = self._engine.answers.of_rows(record)
+        own = [answer.result for answer in answers if answer.run_id == record.id]
+        elapsed = (record.ended_at or record.created_at) - record.created_at
+        statuses = [row.result.status for row in rows]
+        return report.closing_line(record, statuses, money.bill(own), elapsed)
+
+    def _placed(self) -> list[tuple[str, int, Answer]]:
+        """Return (run that sent it, ordinal there, answer) per unique request."""
+        record = self._record
+        runs = (record.id, *record.sources)
+        references = self._engine.answers.map(record.id).references.tolist()
+        answers = self._engine.answers.of_requests(record)
+        return [
+            (runs[source], ordinal, answer)
+            for (source, ordinal), answer in zip(references, answers, strict=True)
+        ]
+
+    def _index(self) -> Any:
+        path = self._engine.spool.folder(self.id) / INDEX
+        data = path.read_bytes() if path.exists() else None
+        return frames.load_index(data, self._record.rows)
+
+    def _check(self, df: Any) -> None:
+        """Refuse a frame whose rows do not ask what was sent."""
+        record = self._record
+        recipe = Recipe.load((self._engine.spool.folder(self.id) / RECIPE).read_bytes())
+        renderer = Renderer(frames.Source(frames.as_frame(df)), recipe)
+        sent = self._engine.answers.map(self.id)
+        digests = sent.all_digests
+        wrong: list[int] = []
+        position = 0
+        if len(df) == record.rows:
+            rows = sent.rows.tolist()
+            for block in renderer.blocks():
+                wrong += _differing(block, rows, digests, position)
+                position += len(block)
+        else:
+            wrong.append(min(len(df), record.rows))
+        if wrong:
+            msg = (
+                f"This frame is not what run {self.id} sent: {len(df):,} rows here, "
+                f"{record.rows:,} there, the first that differs at position {wrong[0]}. Pass the "
+                "frame as it was, call result() without one, or run the cell again: only what "
+                "is new is sent."
+            )
+            raise ChangedFrameError(msg)
+
+
+def _differing(
+    block: Sequence[Any], rows: Sequence[int], digests: Sequence[bytes], start: int
+) -> list[int]:
+    """Return the positions of the rows whose request is not the one that was sent."""
+    return [
+        start + i
+        for i, item in enumerate(block)
+        if (digests[rows[start + i]] if rows[start + i] >= 0 else None)
+        != (item.digest if isinstance(item, Encoded) else None)
+    ]

@@ -1,0 +1,100 @@
+"""Locks between processes: one writer per run, one planner per ledger.
+
+The system drops a lock when its process dies, so a killed kernel never leaves one behind. Inside a
+lock file stands who holds it. On Windows there is no `fcntl`; there a lock always succeeds, and one
+kernel at a time is what is supported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from claude_batch_pandas.exceptions import LedgerError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+PLANNING = "planning.lock"  # in the ledger's folder: one planner at a time
+
+
+class Lock:
+    """A lock file.
+
+    Parameters
+    ----------
+    path : Path
+        Made when missing, owner-only; its folder must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def acquire(self, *, wait: bool = False) -> bool:
+        """Take the lock; without `wait`, return False when somebody else holds it.
+
+        Raises
+        ------
+        LedgerError
+            When the file system cannot lock.
+        """
+        if self.is_held:
+            return True
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            msg = f"The lock {self._path} cannot be opened: {error.strerror}."
+            raise LedgerError(msg) from error
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            except BaseException:
+                os.close(descriptor)
+                raise
+        self._descriptor = descriptor
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def holder(self) -> dict[str, Any]:
+        """Return ``pid``, ``host`` and ``since`` of whoever took the lock last."""
+        try:
+            value = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Wait for a lock and hold it."""
+    lock = Lock(path)
+    lock.acquire(wait=True)
+    try:
+        yield
+    finally:
+        lock.release()

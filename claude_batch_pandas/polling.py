@@ -1,0 +1,78 @@
+"""When to ask again, and what an error while asking means. Pure, but for the dice."""
+
+from __future__ import annotations
+
+import random
+from enum import Enum
+
+from claude_batch_pandas.exceptions import APIError, CredentialsError
+
+GROWTH = 1.5
+JITTER = 0.1  # of the wait, so that many runs do not ask in step
+LASTING = 900.0  # seconds after which a 404 is no longer taken for a hiccup
+
+# The server could not say; asking again is right. Everything else below 500 needs a person.
+PASSING = frozenset({404, 408, 409, 425, 429, 499})
+
+
+class Verdict(Enum):
+    """What an error means for the run."""
+
+    WAIT = "wait"  # passes by itself
+    PAUSE = "pause"  # needs a person
+
+
+class Pace:
+    """The waits between two looks: the first, then half as long again each time, up to the longest.
+
+    Parameters
+    ----------
+    first, longest : float
+        Seconds.
+    dice : random.Random
+    """
+
+    def __init__(self, first: float, longest: float, dice: random.Random) -> None:
+        self._first, self._longest, self._dice = first, longest, dice
+        self._wait = first
+
+    def next(self) -> float:
+        """Return the seconds to wait before the next look."""
+        wait = self._wait * self._dice.uniform(1 - JITTER, 1 + JITTER)
+        self._wait = min(self._wait * GROWTH, self._longest)
+        return wait
+
+    def restart(self) -> None:
+        """Begin with the first wait again, because something moved."""
+        self._wait = self._first
+
+
+def judge(error: APIError | CredentialsError, lasted: float) -> Verdict:
+    """Tell whether an error met while asking passes by itself.
+
+    Parameters
+    ----------
+    error : APIError or CredentialsError
+    lasted : float
+        Seconds since errors of this kind began without a good answer between.
+    """
+    if isinstance(error, CredentialsError):
+        return Verdict.PAUSE
+    status = error.status
+    if status is None or status in {429, 404} or status >= 500 or status < 400:  # noqa: PLR2004
+        return Verdict.PAUSE if status == 404 and lasted >= LASTING else Verdict.WAIT  # noqa: PLR2004
+    return Verdict.WAIT if status in PASSING else Verdict.PAUSE
+
+
+def explain(error: APIError | CredentialsError) -> str:
+    """Return what a paused run says about the error behind it."""
+    if isinstance(error, CredentialsError):
+        return str(error)
+    hints = {
+        401: "Check the API key, then call again; the run goes on where it is.",
+        403: "The key may not do this; check its workspace and permissions, then call again.",
+        404: "The batch is not visible: it belongs to another workspace or key, or was deleted. "
+        "Use the key that sent it, then call again.",
+    }
+    hint = hints.get(error.status or 0, "Mend the cause, then call again; nothing is lost.")
+    return f"{error} {hint}"

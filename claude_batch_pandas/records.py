@@ -1,0 +1,220 @@
+"""The nouns: what the other files hand to each other.
+
+Plain frozen values without behaviour. Times are seconds since 1970 (UTC), sizes are bytes, money
+is US dollars. Nothing here knows pandas, the SDK or the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class RowStatus(StrEnum):
+    """What became of one row; the categories of the ``<output>_status`` column."""
+
+    SUCCEEDED = "succeeded"  # an answer, possibly an empty one
+    REFUSED = "refused"  # the model declined (stop_reason refusal)
+    TRUNCATED = "truncated"  # cut by max_tokens, the context window or an unfinished turn
+    INVALID = "invalid"  # the row can never be sent: too large, or not UTF-8
+    ERRORED = "errored"  # the API failed this request; not billed
+    EXPIRED = "expired"  # 24 hours went by before its turn; not billed
+    CANCELED = "canceled"  # canceled before its turn; not billed
+    SKIPPED = "skipped"  # missing or empty input; never sent
+    PROCESSING = "processing"  # no result yet; only in a partial result
+
+
+class RunState(StrEnum):
+    """Where a run is; shown in `repr(run)` and ``cbp.runs()``."""
+
+    PREPARING = "preparing"  # rows are being rendered; nothing is sent yet
+    SUBMITTING = "submitting"  # shards are being sent
+    CHECKING = "checking"  # was a submission accepted? the server's list is being asked
+    IN_PROGRESS = "in_progress"  # every shard is at the API
+    CANCELING = "canceling"  # a cancel was asked for; what is done is kept
+    COLLECTING = "collecting"  # results are being downloaded
+    PAUSED = "paused"  # a person is needed: key, credit, a refused submission
+    ENDED = "ended"  # every result is on this disk
+    PURGED = "purged"  # the local data was deleted
+
+
+class ShardState(StrEnum):
+    """Where a shard is; the ledger keeps one row per shard."""
+
+    PLANNED = "planned"  # its body is on disk; nothing was sent
+    SUBMITTING = "submitting"  # the intent is on disk; a POST may have happened
+    IN_PROGRESS = "in_progress"  # the API gave it a batch id
+    CANCELING = "canceling"  # the API was asked to cancel it
+    ENDED = "ended"  # the API is done with it; results wait at the API
+    COLLECTED = "collected"  # its results are verified and on this disk
+    WITHDRAWN = "withdrawn"  # canceled before it was ever sent
+
+
+class Scope(NamedTuple):
+    """Where an answer is valid: answers of one scope never serve another."""
+
+    origin: str  # scheme, host, port and path prefix of the API
+    organization: str  # as the API's response headers name it
+    workspace: str  # likewise; a fingerprint of the key where they do not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """`request_counts` of a batch, in requests. They stay at `processing` until it ends."""
+
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+    @property
+    def total(self) -> int:
+        """All requests of the batch; the API keeps this sum constant."""
+        return self.processing + self.succeeded + self.errored + self.canceled + self.expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A Message Batch as the API describes it."""
+
+    id: str
+    processing_status: str  # in_progress, canceling, ended
+    counts: Counts
+    created_at: float
+    expires_at: float  # 24 hours after created_at
+    ended_at: float | None = None
+    archived: bool = False  # results are gone, 29 days after created_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """The part of a run that becomes one batch; one row of the ledger."""
+
+    run_id: str
+    number: int  # position within the run, from 0
+    attempt: int  # how often its requests were planned; part of their custom_ids
+    total: int  # requests
+    size: int  # bytes of the body
+    sha256: str  # of the body
+    betas: tuple[str, ...] = ()  # the anthropic-beta header
+    state: ShardState = ShardState.PLANNED
+    fence: str | None = None  # newest batch id before the POST; "" when there was none
+    intended_at: float | None = None  # when the intent became durable
+    batch_id: str | None = None
+    created_at: float | None = None
+    expires_at: float | None = None
+    counts: Counts | None = None
+    results_sha256: str | None = None
+    complete: bool = True  # False when some rows have no readable result
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its requests count against the API's queue, or may."""
+        return self.state in OPEN_STATES
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in {ShardState.COLLECTED, ShardState.WITHDRAWN}
+
+
+OPEN_STATES = frozenset({ShardState.SUBMITTING, ShardState.IN_PROGRESS, ShardState.CANCELING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One call over one frame; one row of the ledger. It holds no prompt text."""
+
+    id: str
+    name: str
+    key: str  # what makes a rerun of the same cell the same run
+    scope: Scope
+    nonce: str  # 16 hex digits, in every custom_id
+    model: str
+    output: str
+    rows: int
+    requests: int  # unique requests, reused ones included
+    created_at: float
+    ended_at: float | None = None  # when the last result was here
+    reuse: bool = True
+    sources: tuple[str, ...] = ()  # runs whose requests this one reuses
+    reasons: tuple[tuple[str, str], ...] = ()  # (status, why) of rows that are never sent
+    state: RunState = RunState.SUBMITTING
+    note: str = ""  # why it is paused, in words
+    cancel: bool = False  # canceling was asked for
+
+
+class Usage(NamedTuple):
+    """Tokens of one answer by kind; `input_tokens` is what no cache served, as the API counts."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+    thinking_tokens: int = 0  # a part of output_tokens
+    web_searches: int = 0  # requests, not tokens
+    service_tier: str | None = None
+    inference_geo: str | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All input, cached or not."""
+        return (
+            self.input_tokens
+            + self.cache_write_5m_tokens
+            + self.cache_write_1h_tokens
+            + self.cache_read_tokens
+        )
+
+
+class Result(NamedTuple):
+    """What became of one request, from one line of a results file."""
+
+    status: RowStatus
+    text: str | None = None  # all text blocks joined
+    error: str | None = None  # why there is no full answer, in words
+    error_type: str | None = None  # the API's error type
+    stop_reason: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    usage: Usage | None = None
+
+
+class Answer(NamedTuple):
+    """The result of one request or row, and where it came from."""
+
+    result: Result
+    run_id: str  # the run that sent it
+    shard: int
+    attempt: int  # 0 when it was never sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a progress hook is handed. Shards and downloaded rows move; counts rarely do."""
+
+    run_id: str
+    name: str
+    state: RunState
+    rows: int
+    requests: int
+    shards: int
+    submitted: int = 0  # shards that have a batch id
+    ended: int = 0  # shards the API is done with
+    collected: int = 0  # shards whose results are on this disk
+    downloaded: int = 0  # requests whose results are on this disk
+    counts: Counts = field(default_factory=Counts)  # summed over the shards that report
+    elapsed: float = 0.0  # seconds since the run was made
+    expires_in: float | None = None  # seconds until the first open batch expires
+    note: str = ""  # what is being waited for, in words
+    summary: str = ""  # the closing line, once ended
+    dollars: Decimal | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will move without a person."""
+        return self.state in {RunState.ENDED, RunState.PAUSED, RunState.PURGED}

@@ -1,0 +1,119 @@
+"""Words about a run: the closing line, the report, the preview. Text only; escaping is the widget's."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from claude_batch_pandas import money
+from claude_batch_pandas.progress import duration
+from claude_batch_pandas.records import Result, RowStatus, RunRecord
+
+# The order in which statuses are told: what was wanted first, then what needs attention.
+TOLD = tuple(RowStatus)
+MOST_ERRORS = 10
+
+
+def count_statuses(statuses: Sequence[str]) -> str:
+    """Return ``990 succeeded, 6 refused, 4 errored``."""
+    counts = Counter(statuses)
+    told = [f"{counts[status]:,} {status}" for status in TOLD if counts[status]]
+    return ", ".join(told) or "0 rows"
+
+
+def closing_line(
+    record: RunRecord, statuses: Sequence[str], bill: money.Bill, elapsed: float
+) -> str:
+    """Return the line that ends every run.
+
+    Parameters
+    ----------
+    record : RunRecord
+    statuses : sequence of str
+        One per row.
+    bill : Bill
+        Of the requests this run sent itself; reused answers were paid before.
+    elapsed : float
+        Seconds from the call to the last result.
+    """
+    return f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
+
+
+class Report(NamedTuple):
+    """What a run brought, in numbers; printing it shows a page of text."""
+
+    run_id: str
+    statuses: dict[str, int]  # rows by status
+    errors: dict[str, tuple[int, int]]  # message -> (rows, position of the first)
+    stop_reasons: dict[str, int]
+    tokens: dict[str, int]  # of the run's own requests
+    bill: money.Bill
+
+    def __str__(self) -> str:
+        lines = [f"run {self.run_id}"]
+        lines += [f"  {count:>9,} {status}" for status, count in self.statuses.items()]
+        lines += [f"  {count:>9,} {name}" for name, count in self.tokens.items() if count]
+        lines.append(f"  cost: {self.bill}")
+        if self.errors:
+            lines.append("  why rows have no full answer:")
+        for why, (count, first) in list(self.errors.items())[:MOST_ERRORS]:
+            lines.append(f"  {count:>9,} x {why} (first at position {first})")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def make_report(record: RunRecord, rows: Sequence[Result], own: Sequence[Result]) -> Report:
+    """Return the report of a run.
+
+    Parameters
+    ----------
+    record : RunRecord
+    rows : sequence of Result
+        One per row.
+    own : sequence of Result
+        One per request that the run sent itself.
+    """
+    counts = Counter(result.status for result in rows)
+    errors: dict[str, tuple[int, int]] = {}
+    for position, result in enumerate(rows):
+        if result.error is not None:
+            times, first = errors.get(result.error, (0, position))
+            errors[result.error] = (times + 1, first)
+    kinds = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens")
+    used = [result.usage for result in own if result.usage is not None]
+    return Report(
+        record.id,
+        {str(status): counts[status] for status in TOLD if counts[status]},
+        dict(sorted(errors.items(), key=lambda item: -item[1][0])),
+        dict(Counter(result.stop_reason for result in rows if result.stop_reason)),
+        {kind: sum(getattr(usage, kind) for usage in used) for kind in kinds},
+        money.bill(own),
+    )
+
+
+class Preview:
+    """The requests that would be sent; nothing was.
+
+    Attributes
+    ----------
+    requests : list of dict
+        ``params`` of the first requests, exactly as they would go out.
+    rows : int
+        Rows of the frame.
+    notes : list of str
+        Rows among the first that would not be sent, and why.
+    """
+
+    def __init__(self, requests: list[dict[str, Any]], rows: int, notes: list[str]) -> None:
+        self.requests, self.rows, self.notes = requests, rows, notes
+
+    def __repr__(self) -> str:
+        shown = [json.dumps(request, ensure_ascii=False, indent=2) for request in self.requests]
+        head = f"{len(self.requests)} of the requests of {self.rows:,} rows; nothing was sent"
+        return "\n".join([head, *shown, *self.notes])
+
+    def __len__(self) -> int:
+        return len(self.requests)

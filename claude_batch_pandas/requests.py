@@ -1,0 +1,214 @@
+"""Rows -> encoded requests: params, content hash, custom_id, bytes.
+
+The constant parts of a request are encoded once; per row only the rendered texts are quoted and
+spliced in. The bytes of a request's params depend on nothing but the params, so that their hash
+tells whether the same question was asked before.
+
+A custom_id is ``<nonce 16 hex>-<attempt 2>-<ordinal 8>-<hash 16 hex>``: which run, which attempt,
+which request of the run, and what was asked. It holds no row data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.templates import Prompt, Text
+
+CUSTOM_ID = re.compile(rb"([0-9a-f]{16})-([0-9]{2})-([0-9]{8})-([0-9a-f]{16})")
+DIGEST_SIZE = 16  # bytes of SHA-256 that identify a request; 2**-128 is never by chance
+MAX_ATTEMPTS = 99  # what two digits hold
+MAX_REQUESTS = 99_999_999  # what eight digits hold
+
+ID_HEAD = b'{"custom_id":"'
+ID_TAIL = b'","params":'
+
+
+class Encoded(NamedTuple):
+    """One request: the bytes of its params after the constant head, and its content hash."""
+
+    tail: bytes
+    digest: bytes
+
+
+class Encoder:
+    """Encodes the requests of one run.
+
+    Parameters
+    ----------
+    params : mapping
+        Every Messages parameter but `messages` and `system`, constant over the rows.
+    prompt : Prompt
+    betas : sequence of str
+        The ``anthropic-beta`` header; part of the content hash, since it changes the answer.
+
+    Attributes
+    ----------
+    head : bytes
+        What the params of every request begin with.
+
+    Raises
+    ------
+    InputError
+        When a parameter cannot be written as JSON.
+    """
+
+    def __init__(
+        self, params: Mapping[str, Any], prompt: Prompt, betas: Sequence[str] = ()
+    ) -> None:
+        pieces = _splice(params, prompt)
+        self.head = pieces[0]
+        self._gaps = pieces[1:]
+        self._texts = len(prompt.texts)
+        # The bytes before the first varying text are hashed once; a copy goes on per row.
+        self._hash = hashlib.sha256(self.head)
+        self._betas = b"\nanthropic-beta:" + ",".join(betas).encode() if betas else b""
+
+    def encode(self, texts: Sequence[Sequence[str]]) -> list[Encoded | None]:
+        """Return one encoded request per row, None for a row that is not UTF-8.
+
+        Parameters
+        ----------
+        texts : sequence of sequence of str
+            One sequence of rendered texts per `Text` of the prompt, all of one length.
+        """
+        if not self._texts:
+            msg = "encode() needs at least one varying text; use constant() instead."
+            raise ValueError(msg)
+        try:
+            quoted = [list(map(orjson.dumps, column)) for column in texts]
+        except TypeError:  # a lone surrogate; find the rows that have one
+            return [self._encode_one(row) for row in zip(*texts, strict=True)]
+        gaps = self._gaps
+        if len(quoted) == 1:
+            end = gaps[0]
+            tails = [text + end for text in quoted[0]]
+        else:
+            tails = [
+                b"".join(part for pair in zip(row, gaps, strict=True) for part in pair)
+                for row in zip(*quoted, strict=True)
+            ]
+        return [Encoded(tail, self._digest(tail)) for tail in tails]
+
+    def constant(self) -> Encoded:
+        """Return the one request of a prompt without varying texts."""
+        return Encoded(b"", self._digest(b""))
+
+    def _encode_one(self, row: Sequence[str]) -> Encoded | None:
+        try:
+            quoted = [orjson.dumps(text) for text in row]
+        except TypeError:
+            return None
+        tail = b"".join(part for pair in zip(quoted, self._gaps, strict=True) for part in pair)
+        return Encoded(tail, self._digest(tail))
+
+    def _digest(self, tail: bytes) -> bytes:
+        content = self._hash.copy()
+        content.update(tail + self._betas)
+        return content.digest()[:DIGEST_SIZE]
+
+
+def line(custom_id: bytes, head: bytes, tail: bytes) -> bytes:
+    """Return one request as it stands in a body and in a requests JSONL file."""
+    return b"".join((ID_HEAD, custom_id, ID_TAIL, head, tail, b"}"))
+
+
+def custom_id(nonce: str, attempt: int, ordinal: int, digest: bytes) -> bytes:
+    """Return the custom_id of one request of one attempt; always 45 bytes."""
+    return b"%s-%02d-%08d-%s" % (nonce.encode(), attempt, ordinal, digest[:8].hex().encode())
+
+
+def id_prefix(nonce: str, attempt: int) -> bytes:
+    """Return what every custom_id of one attempt of a run begins with."""
+    return b"%s-%02d-" % (nonce.encode(), attempt)
+
+
+def with_attempt(request: bytes, nonce: str, attempt: int) -> bytes:
+    """Return a request line with another attempt in its custom_id; its params stay the same."""
+    start = len(ID_HEAD) + len(nonce) + 1
+    return request[:start] + b"%02d" % attempt + request[start + 2 :]
+
+
+def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the params as a plain dict, or say which one no request can carry.
+
+    Raises
+    ------
+    InputError
+        For an impossible `max_tokens`, and for values that JSON cannot hold.
+    """
+    limit = params.get("max_tokens")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        msg = f"max_tokens must be a whole number of at least 1, not {limit!r}."
+        raise InputError(msg)
+    if not isinstance(params.get("model"), str) or not params["model"].strip():
+        msg = f"model must be a name such as 'claude-haiku-5-5', not {params.get('model')!r}."
+        raise InputError(msg)
+    for name, value in params.items():
+        if not isinstance(name, str):
+            msg = f"params has the key {name!r}, a {type(name).__name__}; parameters have names."
+            raise InputError(msg)
+        _dump(name, value)
+    return dict(params)
+
+
+def _splice(params: Mapping[str, Any], prompt: Prompt) -> list[bytes]:
+    """Return the constant bytes between the varying texts; one more than there are texts."""
+    whole = {**params, "messages": prompt.messages}
+    if prompt.system is not None:
+        whole["system"] = prompt.system
+    # Top-level order has no meaning to the API, so one order serves every spelling of a call;
+    # messages come last, where the varying text is. Below the top the user's order stays.
+    ordered = sorted(whole.items(), key=lambda item: (item[0] == "messages", item[0]))
+    pieces = [bytearray(b"{")]
+    for i, (name, value) in enumerate(ordered):
+        pieces[-1] += b"," * (i > 0) + _dump("a parameter name", name) + b":"
+        _emit(name, value, pieces)
+    pieces[-1] += b"}"
+    return [bytes(piece) for piece in pieces]
+
+
+def _emit(name: str, value: Any, pieces: list[bytearray]) -> None:
+    """Append the JSON of a value; a `Text` ends the piece and begins another."""
+    if isinstance(value, Text):
+        pieces.append(bytearray())
+    elif isinstance(value, Mapping) and _has_text(value):
+        pieces[-1] += b"{"
+        for i, (key, item) in enumerate(value.items()):
+            pieces[-1] += b"," * (i > 0) + _dump(name, str(key)) + b":"
+            _emit(name, item, pieces)
+        pieces[-1] += b"}"
+    elif isinstance(value, list) and _has_text(value):
+        pieces[-1] += b"["
+        for i, item in enumerate(value):
+            pieces[-1] += b"," * (i > 0)
+            _emit(name, item, pieces)
+        pieces[-1] += b"]"
+    else:
+        pieces[-1] += _dump(name, value)
+
+
+def _has_text(value: Any) -> bool:
+    parts: Iterable[Any] = value.values() if isinstance(value, Mapping) else value
+    return any(
+        isinstance(part, Text) or (isinstance(part, Mapping | list) and _has_text(part))
+        for part in parts
+    )
+
+
+def _dump(name: str, value: Any) -> bytes:
+    try:
+        # The standard library refuses what orjson would quietly change: NaN becomes null there.
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except UnicodeEncodeError:
+        msg = f"{name} holds a lone surrogate, which UTF-8 cannot encode; repair the text."
+    except (TypeError, ValueError) as error:
+        msg = f"{name} cannot be sent as JSON ({error}); use plain numbers, text, lists and dicts."
+    raise InputError(msg)

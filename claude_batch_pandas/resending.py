@@ -1,0 +1,174 @@
+"""Shards that go out again: the same requests under the custom_ids of another attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from claude_batch_pandas import catalog
+from claude_batch_pandas.exceptions import InputError, LedgerError
+from claude_batch_pandas.records import RunRecord, Shard
+from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt
+from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits
+from claude_batch_pandas.spool import Body, Spool, Writing, file_sha256, read_lines
+from claude_batch_pandas.store import Store
+
+
+def checked_body(spool: Spool, shard: Shard) -> Body:
+    """Return the body of a shard, after checking that it is still what was planned.
+
+    Raises
+    ------
+    LedgerError
+    """
+    path = spool.body(shard.run_id, shard.number)
+    body = Body(path)
+    if body.size != shard.size or file_sha256(path) != shard.sha256:
+        msg = (
+            f"The request body {path} is not what was planned (its hash differs), so it is not "
+            "sent. Restore the file, or run the cell again with reuse=False."
+        )
+        raise LedgerError(msg)
+    return body
+
+
+def replan(spool: Spool, store: Store, record: RunRecord, shard: Shard) -> None:
+    """Plan a shard as its next attempt: nothing came of this one.
+
+    The new attempt's custom_ids differ, so that a late twin of the old one can be told apart.
+    """
+    attempt = _next_attempt(shard.attempt)
+    path = spool.body(shard.run_id, shard.number)
+    # The old body stays until the new one is whole; the ledger says which hash is the true one.
+    with Writing(path) as file:
+        _write_body(
+            file, (with_attempt(line, record.nonce, attempt) for line in _requests(spool, shard))
+        )
+        store.mark_replanned(shard, file.keep())
+
+
+def retry_shards(
+    spool: Spool,
+    record: RunRecord,
+    shards: Sequence[Shard],
+    ordinals: Iterable[int],
+    quota: int,
+) -> list[Shard]:
+    """Write new shards of a run that ask some of its requests again.
+
+    Parameters
+    ----------
+    spool : Spool
+    record : RunRecord
+        Of the run that sent them first.
+    shards : sequence of Shard
+        All shards of that run.
+    ordinals : iterable of int
+        Which of its own requests.
+    quota : int
+        Requests a shard may have.
+
+    Raises
+    ------
+    LedgerError
+        When the request bodies are gone.
+    """
+    wanted = frozenset(ordinals)
+    attempt = _next_attempt(max(shard.attempt for shard in shards))
+    made: list[Shard] = []
+    lines = _latest_lines(spool, shards, wanted)
+    pending: list[tuple[int, bytes]] = []
+    size = len(BODY_HEAD)
+    for ordinal, line in sorted(lines.items()):
+        again = with_attempt(line, record.nonce, attempt)
+        if pending and (len(pending) == quota or not fits(size, len(again), is_first=False)):
+            made.append(
+                _write_shard(spool, record, len(shards) + len(made), attempt, shards[0], pending)
+            )
+            pending, size = [], len(BODY_HEAD)
+        pending.append((ordinal, again))
+        size += len(again) + len(BODY_JOIN)
+    if pending:
+        made.append(
+            _write_shard(spool, record, len(shards) + len(made), attempt, shards[0], pending)
+        )
+    return made
+
+
+def first_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the whole lines of a download's first blocks; the caller stops when it has enough."""
+    pieces: list[bytes] = []
+    for block in blocks:
+        head, *rest = block.split(b"\n")
+        pieces.append(head)
+        if rest:
+            yield b"".join(pieces)
+            yield from rest[:-1]
+            pieces = [rest[-1]]
+
+
+def _next_attempt(attempt: int) -> int:
+    if attempt >= MAX_ATTEMPTS:
+        msg = f"These requests were planned {attempt} times; run the cell with reuse=False instead."
+        raise InputError(msg)
+    return attempt + 1
+
+
+def _requests(spool: Spool, shard: Shard) -> Iterator[bytes]:
+    """Yield the request lines of a body, without what joins them."""
+    for line in read_lines(spool.body(shard.run_id, shard.number)):
+        if line.startswith(ID_HEAD):
+            yield line.removesuffix(b",")
+
+
+def _latest_lines(
+    spool: Spool, shards: Sequence[Shard], wanted: frozenset[int]
+) -> dict[int, bytes]:
+    lines: dict[int, bytes] = {}
+    for shard in shards:
+        folder = spool.folder(shard.run_id)
+        ordinals = catalog.load_ordinals(folder, shard.number)
+        if wanted.isdisjoint(ordinals):
+            continue
+        try:
+            for ordinal, line in zip(ordinals, _requests(spool, shard), strict=True):
+                if ordinal in wanted:
+                    lines[ordinal] = line
+        except (OSError, ValueError) as error:
+            msg = f"The requests of shard {shard.number} of run {shard.run_id} are gone: {error}."
+            raise LedgerError(msg) from error
+    return lines
+
+
+def _write_shard(
+    spool: Spool,
+    record: RunRecord,
+    number: int,
+    attempt: int,
+    like: Shard,
+    requests: Sequence[tuple[int, bytes]],
+) -> Shard:
+    catalog.save_ordinals(spool.folder(record.id), number, [ordinal for ordinal, _ in requests])
+    with Writing(spool.body(record.id, number)) as file:
+        _write_body(file, (line for _, line in requests))
+        return Shard(
+            run_id=record.id,
+            number=number,
+            attempt=attempt,
+            total=len(requests),
+            size=file.size,
+            sha256=file.keep(),
+            betas=like.betas,
+        )
+
+
+def _write_body(file: Writing, lines: Iterable[bytes]) -> None:
+    file.write(BODY_HEAD)
+    block: list[bytes] = []
+    is_start = True
+    for line in lines:
+        block.append(line if is_start else BODY_JOIN + line)
+        is_start = False
+        if len(block) == 512:  # noqa: PLR2004 - a few hundred kilobytes at a time
+            file.write(b"".join(block))
+            block.clear()
+    file.write(b"".join(block) + BODY_TAIL)

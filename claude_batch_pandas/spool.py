@@ -1,0 +1,205 @@
+"""The spool: the private files of the runs, beside the ledger's database.
+
+The one place that writes files. Every file is made with mode 0600 in a folder of mode 0700, and
+is either whole and synced under its final name, or not there: write, fsync, rename, fsync the
+folder. Prompts and answers live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from claude_batch_pandas.exceptions import LedgerError
+
+BLOCK = 1 << 18  # bytes per read when a body is sent or a file is hashed
+DRAFT = ".draft-"
+
+
+class Spool:
+    """The folder ``runs`` of a ledger, one folder per run.
+
+    Parameters
+    ----------
+    home : Path
+        The ledger's folder; made when missing, owner-only.
+
+    Raises
+    ------
+    LedgerError
+        When the folder cannot be made or written.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.root = home / "runs"
+        make_folder(home)
+        make_folder(self.root)
+
+    def folder(self, run_id: str) -> Path:
+        """Return the folder of a run."""
+        return self.root / run_id
+
+    def draft(self, run_id: str) -> Path:
+        """Make the folder in which a run is written before the ledger knows it."""
+        path = self.root / f"{DRAFT}{run_id}"
+        make_folder(path)
+        return path
+
+    def publish(self, run_id: str) -> Path:
+        """Give a draft its final name, durably."""
+        with _as_ledger_error(f"keep run {run_id}"):
+            final = self.folder(run_id)
+            (self.root / f"{DRAFT}{run_id}").rename(final)
+            sync_folder(self.root)
+        return final
+
+    def discard(self, run_id: str) -> None:
+        """Delete a draft that is not needed."""
+        shutil.rmtree(self.root / f"{DRAFT}{run_id}", ignore_errors=True)
+
+    def body(self, run_id: str, shard: int) -> Path:
+        """Return the path of the request body of a shard."""
+        return self.folder(run_id) / f"shard-{shard:04d}.requests.json"
+
+    def results(self, run_id: str, shard: int) -> Path:
+        """Return the path of the verified results of a shard."""
+        return self.folder(run_id) / f"shard-{shard:04d}.results.jsonl"
+
+
+class Writing:
+    """A file on its way: written under a temporary name, renamed when it is whole.
+
+    Use as a context manager; leaving it without `keep` deletes the temporary file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0  # bytes so far
+        self._sha256 = hashlib.sha256()
+        self.temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        with _as_ledger_error(f"write {self.path}"):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            descriptor = os.open(self.temporary, flags, 0o600)
+            self._file = os.fdopen(descriptor, "wb", buffering=0)
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        assert self._file is not None, "enter the context first"
+        with _as_ledger_error(f"write {self.path}"):
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+        self._sha256.update(data)
+        self.size += len(data)
+
+    def keep(self) -> str:
+        """Sync the file, give it its final name, and return its SHA-256."""
+        assert self._file is not None, "enter the context first"
+        with _as_ledger_error(f"keep {self.path}"):
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.temporary.replace(self.path)
+            sync_folder(self.path.parent)
+        self._file = None
+        return self._sha256.hexdigest()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self.temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes) -> str:
+    """Write a small file durably and return its SHA-256."""
+    with Writing(path) as file:
+        file.write(data)
+        return file.keep()
+
+
+class Body:
+    """A file as a request body: iterated from the start each time, so that it is never sent empty.
+
+    Attributes
+    ----------
+    size : int
+        Bytes, for the Content-Length.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.size = path.stat().st_size
+        except OSError as error:
+            msg = f"The request body {path} cannot be read: {error.strerror}."
+            raise LedgerError(msg) from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        return read_blocks(self._path)
+
+
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Yield the blocks of a file."""
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            yield block
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    r"""Yield the lines of a file without their ``\n``; no other character ends a line."""
+    with path.open("rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that only its owner can enter.
+
+    Raises
+    ------
+    LedgerError
+    """
+    with _as_ledger_error(f"make the folder {path}; set CLAUDE_BATCH_HOME to one you can write"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in the folder durable; Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _as_ledger_error(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except LedgerError:
+        raise
+    except OSError as error:
+        msg = f"Could not {doing}: {error.strerror or error}."
+        raise LedgerError(msg) from error

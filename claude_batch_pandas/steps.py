@@ -1,0 +1,315 @@
+"""One round over the shards of a run: cancel, submit, look, collect.
+
+Each shard is moved one durable step at a time, and every step can be the last before the process
+dies: the next round, in this process or another, goes on from what the ledger says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from claude_batch_pandas import collecting, resending
+from claude_batch_pandas.client import Listing, is_refusal
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
+from claude_batch_pandas.polling import Pace, Verdict, explain, judge
+from claude_batch_pandas.progress import state_of
+from claude_batch_pandas.reconcile import Next, candidates, decide
+from claude_batch_pandas.records import Batch, RunRecord, Shard, ShardState
+from claude_batch_pandas.results import read_tags
+from claude_batch_pandas.requests import id_prefix
+
+HOLD_SECONDS = 300.0  # a full queue is asked again after this, even if no shard of ours ended
+SHORT_SETTLE_SECONDS = 10.0  # after a 429 or 529 that says in the API's own words that it refused
+SPENT = frozenset(
+    {"enforced_spend_limit_reached", "contract_spend_limit_reached", "ramp_limit_exceeded"}
+)
+BUSY = frozenset({429, 529})
+
+
+@dataclass(slots=True)
+class _Agenda:
+    """When to look at a shard again, and what is known beyond the ledger."""
+
+    pace: Pace
+    due: float = 0.0  # on the monotonic clock
+    trouble_since: float | None = None
+    settle: float | None = None  # shorter than the option, after a refusal that is not proof
+    rejected: set[str] = field(default_factory=set)  # candidates that were inspected
+    unknown_since: float | None = None
+
+
+@dataclass(slots=True)
+class Steps:
+    """The rounds of one run.
+
+    Parameters
+    ----------
+    record : RunRecord
+    engine : Engine
+    tell : callable
+        Told in words what is being waited for.
+    """
+
+    record: RunRecord
+    engine: Engine
+    tell: Callable[[str], None]
+    note: str = ""
+    _shards: list[Shard] = field(default_factory=list)
+    _agendas: dict[int, _Agenda] = field(default_factory=dict)
+    _held_until: float = 0.0
+    _held_open: int | None = None  # open shards when the queue was full
+
+    def refresh(self) -> None:
+        """Read the run and its shards from the ledger."""
+        self.record = self.engine.store.run(self.record.id)
+        self._shards = self.engine.store.shards(self.record.id)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether nothing is left to send."""
+        waiting = {ShardState.PLANNED, ShardState.SUBMITTING}
+        return not any(shard.state in waiting for shard in self._shards)
+
+    def take(self) -> float | None:
+        """Do what is due; return the seconds until something is, None when all is settled.
+
+        Raises
+        ------
+        PausedError
+            When a person is needed.
+        LedgerError
+            When the disk refuses.
+        """
+        self.note = ""
+        now = self.engine.clock.monotonic()
+        for shard in self._shards:
+            if shard.is_settled:
+                continue
+            agenda = self._agenda(shard)
+            is_cancelable = shard.state in {ShardState.PLANNED, ShardState.IN_PROGRESS}
+            if agenda.due > now and not (self.record.cancel and is_cancelable):
+                continue
+            try:
+                self._step(shard, agenda)
+                agenda.trouble_since = None
+            except (APIError, CredentialsError) as error:
+                self._weather(error, agenda)
+        self._move()
+        left = [shard for shard in self._shards if not shard.is_settled]
+        if not left:
+            return None
+        soonest = min(self._due(shard) for shard in left)
+        return max(0.0, soonest - self.engine.clock.monotonic())
+
+    def _move(self) -> None:
+        """Read the ledger again, and keep the run's state true to its shards."""
+        self.refresh()
+        state = state_of(self.record, self._shards)
+        if state is not self.record.state:
+            self.engine.store.set_state(self.record.id, state)
+
+    def _due(self, shard: Shard) -> float:
+        if shard.state is ShardState.PLANNED and not self._may_submit(shard):
+            return self._held_until or math.inf  # another shard has to end first
+        return self._agenda(shard).due
+
+    def _agenda(self, shard: Shard) -> _Agenda:
+        if shard.number not in self._agendas:
+            pace = Pace(*self.engine.poll_seconds, self.engine.dice)
+            self._agendas[shard.number] = _Agenda(pace)
+        return self._agendas[shard.number]
+
+    def _step(self, shard: Shard, agenda: _Agenda) -> None:
+        match shard.state:
+            case ShardState.PLANNED if self.record.cancel:
+                self.engine.store.mark_withdrawn(shard)
+            case ShardState.PLANNED:
+                self._submit(shard, agenda)
+            case ShardState.SUBMITTING:
+                self._reconcile(shard, agenda)
+            case ShardState.IN_PROGRESS if self.record.cancel:
+                self._cancel(shard, agenda)
+            case _:
+                self._look(shard, agenda)
+
+    def _wait(self, agenda: _Agenda, seconds: float | None = None) -> None:
+        pause = agenda.pace.next() if seconds is None else seconds
+        agenda.due = self.engine.clock.monotonic() + pause
+
+    def _weather(self, error: APIError | CredentialsError, agenda: _Agenda) -> None:
+        """Wait out an error that passes by itself; pause the run for one that does not."""
+        now = self.engine.clock.monotonic()
+        if agenda.trouble_since is None:
+            agenda.trouble_since = now
+        if judge(error, now - agenda.trouble_since) is Verdict.PAUSE:
+            raise PausedError(explain(error))
+        asked = error.retry_after if isinstance(error, APIError) else None
+        self._wait(agenda, asked)
+        self.note = f"{error} Asking again in {agenda.due - now:.0f} s."
+
+    # Submitting
+
+    def _submit(self, shard: Shard, agenda: _Agenda) -> None:
+        if not self._may_submit(shard):
+            return
+        engine = self.engine
+        body = resending.checked_body(engine.spool, shard)
+        fence = engine.client.list(limit=1)
+        self._check_scope(fence)
+        newest = fence.batches[0].id if fence.batches else ""
+        if not engine.store.mark_submitting(shard, newest, fence.now or engine.clock.now()):
+            return
+        try:
+            batch = engine.client.create(body, shard.betas)
+        except APIError as error:
+            self._refused(shard, agenda, error)
+        else:
+            if batch.counts.total != shard.total:
+                # Not what was sent, so not known to be ours: let the list decide.
+                self._wait(agenda, 0.0)
+                return
+            engine.store.mark_submitted(shard, batch)
+            self._wait(agenda)
+        self.tell("")
+
+    def _may_submit(self, shard: Shard) -> bool:
+        open_ = [other for other in self._shards if other.is_open]
+        if self._held_open is not None:
+            is_over = self.engine.clock.monotonic() >= self._held_until
+            if len(open_) >= self._held_open and not is_over:
+                return False
+            self._held_open, self._held_until = None, 0.0
+        waiting = sum(other.total for other in open_)
+        return not open_ or waiting + shard.total <= self.engine.max_in_flight
+
+    def _refused(self, shard: Shard, agenda: _Agenda, error: APIError) -> None:
+        """Decide what a failed POST means; only proof lets the shard go back to planned."""
+        store = self.engine.store
+        if error.code in SPENT or (is_refusal(error) and error.status is not None):
+            store.mark_planned(shard)
+            raise PausedError(explain(error))
+        if is_refusal(error):  # the connection was never made
+            store.mark_planned(shard)
+            self._weather(error, agenda)
+            return
+        agenda.unknown_since = self.engine.clock.monotonic()
+        if error.status in BUSY and error.type is not None:
+            # The API says that it did not take it. The list has the last word, soon.
+            agenda.settle = min(SHORT_SETTLE_SECONDS, self.engine.settle_seconds)
+            agenda.settle = max(agenda.settle, error.retry_after or 0.0)
+            self._hold(error)
+        self.note = f"{error} Checking whether the batch was accepted."
+        self._wait(agenda, 0.0)
+
+    def _hold(self, error: APIError) -> None:
+        """Stop submitting: until a shard ends when the queue is full, or as long as was asked."""
+        open_ = sum(other.is_open for other in self._shards)
+        now = self.engine.clock.monotonic()
+        if error.retry_after is not None:
+            self._held_until = now + error.retry_after
+            self._held_open = 0
+        elif open_ > 0:
+            self._held_until = now + HOLD_SECONDS
+            self._held_open = open_
+
+    def _check_scope(self, listing: Listing) -> None:
+        if listing.scope[1:] != self.record.scope[1:] and any(listing.scope[1:]):
+            msg = (
+                f"The key belongs to the workspace {listing.scope.workspace!r}, but the run to "
+                f"{self.record.scope.workspace!r}. Use a key of that workspace, then call again."
+            )
+            raise PausedError(msg)
+
+    # Reconciling
+
+    def _reconcile(self, shard: Shard, agenda: _Agenda) -> None:
+        """Find out what became of a POST whose answer was lost, here or before a crash."""
+        engine = self.engine
+        if agenda.unknown_since is None:
+            agenda.unknown_since = engine.clock.monotonic()
+        listing, has_fence = self._newer_than_fence(shard)
+        self._check_scope(listing)
+        known = engine.store.batch_ids() | agenda.rejected
+        found = candidates(shard, listing.batches, known, has_fence=has_fence)
+        settle = engine.settle_seconds if agenda.settle is None else agenda.settle
+        decision = decide(found, self._waited(shard, agenda, listing), settle)
+        self.note = "Checking whether the batch was accepted."
+        match decision.next:
+            case Next.INSPECT if decision.batch is not None:
+                if self._is_ours(shard, decision.batch):
+                    engine.store.mark_submitted(shard, decision.batch)
+                else:
+                    agenda.rejected.add(decision.batch.id)
+                self._wait(agenda, 0.0)
+            case Next.RESEND:
+                resending.replan(engine.spool, engine.store, self.record, shard)
+                self._agendas.pop(shard.number)
+            case _:
+                self._wait(agenda, min(agenda.pace.next(), settle / 4))
+
+    def _newer_than_fence(self, shard: Shard) -> tuple[Listing, bool]:
+        client = self.engine.client
+        if not shard.fence:
+            return client.list(), shard.fence == ""
+        try:
+            client.retrieve(shard.fence)  # the control: we look at the same list as before
+            return client.list(before_id=shard.fence), True
+        except APIError as error:
+            if error.status not in {400, 404}:
+                raise
+            return client.list(), False
+
+    def _waited(self, shard: Shard, agenda: _Agenda, listing: Listing) -> float:
+        """Return the seconds since the POST by the server's clock, or by ours in this process."""
+        assert agenda.unknown_since is not None, "set when the reconciling began"
+        here = self.engine.clock.monotonic() - agenda.unknown_since
+        if listing.now is None or shard.intended_at is None:
+            return here
+        return max(here, listing.now - shard.intended_at)
+
+    def _is_ours(self, shard: Shard, batch: Batch) -> bool:
+        prefix = id_prefix(self.record.nonce, shard.attempt).decode()
+        expected = frozenset(self.engine.answers.expected(self.record, shard))
+        with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
+            for tag in read_tags(resending.first_lines(blocks)):
+                if tag is not None:
+                    return tag[0].startswith(prefix) and tag[0] in expected
+        return False
+
+    # Looking and collecting
+
+    def _look(self, shard: Shard, agenda: _Agenda) -> None:
+        engine = self.engine
+        assert shard.batch_id is not None, "a submitted shard has a batch id"
+        batch = engine.client.retrieve(shard.batch_id)
+        if batch.counts.total != shard.total:
+            msg = f"The server describes batch {batch.id} with another number of requests."
+            raise APIError(msg)
+        if batch.processing_status != "ended":
+            if shard.counts != batch.counts or shard.state.value != batch.processing_status:
+                engine.store.mark_seen(shard, batch)
+            self._wait(agenda)
+            return
+        engine.store.mark_seen(shard, batch)
+        self.tell("")
+        expected = engine.answers.expected(self.record, shard)
+        path = engine.spool.results(shard.run_id, shard.number)
+        collected = collecting.collect(engine.client, batch, shard, expected, path)
+        engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)
+        self.tell(collected.problem)
+
+    def _cancel(self, shard: Shard, agenda: _Agenda) -> None:
+        assert shard.batch_id is not None, "a submitted shard has a batch id"
+        try:
+            self.engine.store.mark_seen(shard, self.engine.client.cancel(shard.batch_id))
+        except APIError as error:
+            if error.status not in {400, 404, 409}:
+                raise
+            self._look(shard, agenda)  # it ended in the meantime
+            return
+        agenda.pace.restart()
+        self._wait(agenda)

@@ -1,0 +1,459 @@
+"""The ledger: what was planned, what was sent, what came back. SQLite, one row per shard.
+
+It only remembers; what to do after a crash is `reconcile`'s business. Every change is one
+transaction, on disk before the call returns. It holds no prompt, no answer and no key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from claude_batch_pandas.exceptions import LedgerError, RunNotFoundError
+from claude_batch_pandas.records import (
+    Batch,
+    Counts,
+    RunRecord,
+    RunState,
+    Scope,
+    Shard,
+    ShardState,
+)
+from claude_batch_pandas.spool import make_folder
+
+FILE = "ledger.sqlite3"
+BUSY_SECONDS = 30.0  # how long to wait for another process's transaction
+
+# Each entry brings a ledger one version up, in one transaction with the version number itself.
+MIGRATIONS: Sequence[Sequence[str]] = (
+    (
+        """
+        CREATE TABLE runs (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            key TEXT NOT NULL,
+            origin TEXT NOT NULL,
+            organization TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            nonce TEXT NOT NULL UNIQUE,
+            model TEXT NOT NULL,
+            output TEXT NOT NULL,
+            rows INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            created_at REAL NOT NULL,
+            ended_at REAL,
+            reuse INTEGER NOT NULL,
+            sources TEXT NOT NULL,
+            reasons TEXT NOT NULL,
+            state TEXT NOT NULL,
+            note TEXT NOT NULL,
+            cancel INTEGER NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX runs_by_key ON runs (key, created_at)",
+        """
+        CREATE TABLE shards (
+            run_id TEXT NOT NULL REFERENCES runs (id),
+            number INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            total INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            sha256 TEXT NOT NULL,
+            betas TEXT NOT NULL,
+            state TEXT NOT NULL,
+            fence TEXT,
+            intended_at REAL,
+            batch_id TEXT UNIQUE,
+            created_at REAL,
+            expires_at REAL,
+            counts TEXT,
+            results_sha256 TEXT,
+            complete INTEGER NOT NULL,
+            PRIMARY KEY (run_id, number)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE scopes (
+            origin TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            organization TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            PRIMARY KEY (origin, fingerprint)
+        ) STRICT
+        """,
+        "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
+    ),
+)
+
+
+class Store:
+    """The ledger's database.
+
+    Parameters
+    ----------
+    home : Path
+        The ledger's folder; made when missing, owner-only.
+
+    Raises
+    ------
+    LedgerError
+        When the database cannot be opened, or is of a newer version than this package.
+    """
+
+    def __init__(self, home: Path) -> None:
+        make_folder(home)
+        self.home = home
+        self._path = home / FILE
+        with _as_ledger_error(self._path):
+            # SQLite gives its journal the mode of the database, so this makes both private.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._migrate()
+
+    # Runs
+
+    def add_run(self, run: RunRecord, shards: Sequence[Shard]) -> None:
+        """Remember a run and its shards: durable before any of it is sent."""
+        with self._transaction() as database:
+            _insert(database, "runs", _run_row(run))
+            for shard in shards:
+                _insert(database, "shards", _shard_row(shard))
+
+    def add_shards(self, shards: Sequence[Shard]) -> None:
+        """Remember further shards of runs that exist, and that those runs go on."""
+        with self._transaction() as database:
+            for shard in shards:
+                _insert(database, "shards", _shard_row(shard))
+                database.execute(
+                    "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL WHERE id = ?",
+                    (RunState.SUBMITTING, shard.run_id),
+                )
+
+    def run(self, run_id: str) -> RunRecord:
+        """Return a run.
+
+        Raises
+        ------
+        RunNotFoundError
+        """
+        with self._connection() as database:
+            row = database.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+            if row is None:
+                latest = [
+                    found["id"]
+                    for found in database.execute(
+                        "SELECT id FROM runs ORDER BY created_at DESC LIMIT 5"
+                    )
+                ]
+                exist = f"The latest are: {', '.join(latest)}." if latest else "It holds no runs."
+                msg = f"There is no run {run_id!r} in the ledger {self.home}. {exist}"
+                raise RunNotFoundError(msg)
+        return _run(row)
+
+    def runs(self) -> list[RunRecord]:
+        """Return every run, newest first."""
+        with self._connection() as database:
+            rows = database.execute("SELECT * FROM runs ORDER BY created_at DESC, id DESC")
+            return [_run(row) for row in rows]
+
+    def find(self, key: str) -> RunRecord | None:
+        """Return the newest run of a key that was not purged."""
+        with self._connection() as database:
+            row = database.execute(
+                "SELECT * FROM runs WHERE key = ? AND state != ? ORDER BY created_at DESC LIMIT 1",
+                (key, RunState.PURGED),
+            ).fetchone()
+        return None if row is None else _run(row)
+
+    def history(self, scope: Scope) -> list[str]:
+        """Return the runs of a scope that sent requests of their own, newest first."""
+        with self._connection() as database:
+            rows = database.execute(
+                "SELECT id FROM runs WHERE origin = ? AND organization = ? AND workspace = ? "
+                "AND state != ? AND EXISTS (SELECT 1 FROM shards WHERE run_id = runs.id) "
+                "ORDER BY created_at DESC, id DESC",
+                (*scope, RunState.PURGED),
+            )
+            return [row["id"] for row in rows]
+
+    def set_state(self, run_id: str, state: RunState, note: str = "") -> None:
+        """Remember where a run is."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE runs SET state = ?, note = ? WHERE id = ?", (state, note, run_id)
+            )
+
+    def mark_ended(self, run_id: str, now: float) -> None:
+        """Remember that every result of a run is here."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE runs SET state = ?, note = '', ended_at = ? WHERE id = ?",
+                (RunState.ENDED, now, run_id),
+            )
+
+    def reopen(self, run_id: str) -> None:
+        """Remember that a run waits for answers again."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE runs SET state = ?, ended_at = NULL WHERE id = ?",
+                (RunState.SUBMITTING, run_id),
+            )
+
+    def set_cancel(self, run_id: str) -> None:
+        """Remember that a run shall be canceled."""
+        with self._transaction() as database:
+            database.execute("UPDATE runs SET cancel = 1 WHERE id = ?", (run_id,))
+
+    # Shards
+
+    def shards(self, run_id: str) -> list[Shard]:
+        """Return the shards of a run in their order."""
+        with self._connection() as database:
+            rows = database.execute(
+                "SELECT * FROM shards WHERE run_id = ? ORDER BY number", (run_id,)
+            )
+            return [_shard(row) for row in rows]
+
+    def mark_submitting(self, shard: Shard, fence: str, now: float) -> bool:
+        """Make the intent to send a shard durable; False when another process was first.
+
+        Parameters
+        ----------
+        shard : Shard
+        fence : str
+            The newest batch id in the server's list, or "" when it was empty.
+        now : float
+            Seconds since 1970.
+        """
+        with self._transaction() as database:
+            changed = database.execute(
+                "UPDATE shards SET state = ?, fence = ?, intended_at = ? "
+                "WHERE run_id = ? AND number = ? AND attempt = ? AND state = ?",
+                (
+                    ShardState.SUBMITTING,
+                    fence,
+                    now,
+                    shard.run_id,
+                    shard.number,
+                    shard.attempt,
+                    ShardState.PLANNED,
+                ),
+            )
+            return changed.rowcount == 1
+
+    def mark_submitted(self, shard: Shard, batch: Batch) -> None:
+        """Remember the batch a shard became."""
+        self._update(shard, batch_id=batch.id, **_batch_values(batch))
+
+    def mark_seen(self, shard: Shard, batch: Batch) -> None:
+        """Remember how the API describes the batch now."""
+        self._update(shard, **_batch_values(batch))
+
+    def mark_planned(self, shard: Shard) -> None:
+        """Take an intent back: it is proved that nothing was created."""
+        self._update(shard, state=ShardState.PLANNED, fence=None, intended_at=None)
+
+    def mark_replanned(self, shard: Shard, sha256: str) -> None:
+        """Plan a shard again as its next attempt, with the new body's hash."""
+        self._update(
+            shard,
+            state=ShardState.PLANNED,
+            fence=None,
+            intended_at=None,
+            attempt=shard.attempt + 1,
+            sha256=sha256,
+        )
+
+    def mark_collected(self, shard: Shard, sha256: str, *, complete: bool) -> None:
+        """Remember that the results of a shard are on this disk."""
+        self._update(
+            shard, state=ShardState.COLLECTED, results_sha256=sha256, complete=int(complete)
+        )
+
+    def mark_withdrawn(self, shard: Shard) -> None:
+        """Remember that a shard was canceled before it was sent."""
+        self._update(shard, state=ShardState.WITHDRAWN)
+
+    def batch_ids(self) -> set[str]:
+        """Return every batch id this ledger owns."""
+        with self._connection() as database:
+            rows = database.execute("SELECT batch_id FROM shards WHERE batch_id IS NOT NULL")
+            return {row["batch_id"] for row in rows}
+
+    # Scopes
+
+    def scope(self, origin: str, fingerprint: str) -> Scope | None:
+        """Return the scope a credential was last seen to belong to."""
+        with self._connection() as database:
+            row = database.execute(
+                "SELECT origin, organization, workspace FROM scopes "
+                "WHERE origin = ? AND fingerprint = ?",
+                (origin, fingerprint),
+            ).fetchone()
+        return None if row is None else Scope(*row)
+
+    def remember_scope(self, fingerprint: str, scope: Scope) -> None:
+        """Remember the scope of a credential by the credential's keyed hash."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?)",
+                (scope.origin, fingerprint, scope.organization, scope.workspace),
+            )
+
+    def secret(self) -> bytes:
+        """Return the random bytes that key this ledger's fingerprints."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO secrets VALUES ('fingerprint', ?)",
+                (secrets.token_bytes(32),),
+            )
+            row = database.execute("SELECT value FROM secrets WHERE name = 'fingerprint'")
+            return bytes(row.fetchone()["value"])
+
+    # SQLite
+
+    def _update(self, shard: Shard, **values: Any) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        with self._transaction() as database:
+            changed = database.execute(
+                f"UPDATE shards SET {columns} WHERE run_id = ? AND number = ? AND attempt = ?",  # noqa: S608 - our own names
+                (*values.values(), shard.run_id, shard.number, shard.attempt),
+            )
+            if changed.rowcount != 1:
+                msg = (
+                    f"Shard {shard.number} of run {shard.run_id} changed under us: attempt "
+                    f"{shard.attempt} is gone. Another process works on this run."
+                )
+                raise LedgerError(msg)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Open a connection for one use; they are cheap, and none is shared between threads."""
+        with _as_ledger_error(self._path):
+            database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+            with contextlib.closing(database):
+                database.row_factory = sqlite3.Row
+                # FULL: a commit that returned is on the disk, whatever happens to the power.
+                database.execute("PRAGMA synchronous = FULL")
+                yield database
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+    def _migrate(self) -> None:
+        with self._connection() as database:
+            version = _version(database)
+        if version == len(MIGRATIONS):
+            return
+        with self._transaction() as database:
+            version = _version(database)  # another process may have been first
+            if version > len(MIGRATIONS):
+                msg = (
+                    f"The ledger {self._path} is of version {version}, newer than this package "
+                    f"({len(MIGRATIONS)}). Upgrade claude-batch-pandas."
+                )
+                raise LedgerError(msg)
+            for statements in MIGRATIONS[version:]:
+                for statement in statements:
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _insert(database: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> None:
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    database.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608 - our own names
+
+
+def _run_row(run: RunRecord) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "name": run.name,
+        "key": run.key,
+        **run.scope._asdict(),
+        "nonce": run.nonce,
+        "model": run.model,
+        "output": run.output,
+        "rows": run.rows,
+        "requests": run.requests,
+        "created_at": run.created_at,
+        "ended_at": run.ended_at,
+        "reuse": int(run.reuse),
+        "sources": json.dumps(run.sources),
+        "reasons": json.dumps(run.reasons),
+        "state": run.state,
+        "note": run.note,
+        "cancel": int(run.cancel),
+    }
+
+
+def _run(row: sqlite3.Row) -> RunRecord:
+    values = dict(row)
+    scope = Scope(values.pop("origin"), values.pop("organization"), values.pop("workspace"))
+    values["sources"] = tuple(json.loads(values["sources"]))
+    values["reasons"] = tuple((status, why) for status, why in json.loads(values["reasons"]))
+    values["state"] = RunState(values["state"])
+    values["reuse"] = bool(values["reuse"])
+    values["cancel"] = bool(values["cancel"])
+    return RunRecord(scope=scope, **values)
+
+
+def _shard_row(shard: Shard) -> dict[str, Any]:
+    return {
+        "run_id": shard.run_id,
+        "number": shard.number,
+        "attempt": shard.attempt,
+        "total": shard.total,
+        "size": shard.size,
+        "sha256": shard.sha256,
+        "betas": json.dumps(shard.betas),
+        "state": shard.state,
+        "complete": int(shard.complete),
+    }
+
+
+def _shard(row: sqlite3.Row) -> Shard:
+    values = dict(row)
+    values["betas"] = tuple(json.loads(values["betas"]))
+    values["state"] = ShardState(values["state"])
+    values["complete"] = bool(values["complete"])
+    counts = values["counts"]
+    values["counts"] = None if counts is None else Counts(**json.loads(counts))
+    return Shard(**values)
+
+
+def _batch_values(batch: Batch) -> dict[str, Any]:
+    counts = {name: getattr(batch.counts, name) for name in Counts.__slots__}
+    return {
+        "state": ShardState(batch.processing_status),
+        "created_at": batch.created_at,
+        "expires_at": batch.expires_at,
+        "counts": json.dumps(counts),
+    }
+
+
+@contextlib.contextmanager
+def _as_ledger_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, LedgerError):
+            raise
+        msg = f"The ledger {path} cannot be used: {error}. Check the disk and the permissions."
+        raise LedgerError(msg) from error

@@ -1,0 +1,306 @@
+"""``{column}`` text: finds the columns, checks them, renders one text per row.
+
+A template substitutes column names, once: a value that itself holds ``{other}`` stays as it is.
+There is no attribute or index access, so a template can never reach into an object. Pure: no
+frame, no disk, no network.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from claude_batch_pandas.exceptions import MissingColumnError, TemplateError
+
+SHOWN = 20  # names an error message lists before it says how many more there are
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One templated text; `pattern` has a positional field per use of a column."""
+
+    pattern: str
+    plain: str  # the pattern without its format specs, for values that are text already
+    columns: tuple[str, ...]  # one per field, in order; a column may appear twice
+    specs: tuple[str, ...]  # its format spec, often empty
+
+    def render(self, values: Mapping[str, Sequence[Any]], positions: Sequence[int]) -> list[str]:
+        """Return one text per row.
+
+        Parameters
+        ----------
+        values : mapping of str to sequence
+            The columns, all of one length, without missing values.
+        positions : sequence of int
+            The position of each row in the frame, for the error message.
+
+        Raises
+        ------
+        TemplateError
+            When a value cannot be formatted as its spec asks.
+        """
+        used = [values[column] for column in self.columns]
+        try:
+            return list(map(self.pattern.format, *used))
+        except (ValueError, TypeError):
+            raise self._explain(used, positions) from None
+
+    def render_with_gaps(
+        self,
+        values: Mapping[str, Sequence[Any]],
+        missing: Mapping[str, Sequence[bool]],
+        positions: Sequence[int],
+    ) -> list[str]:
+        """Return one text per row, with the empty string where a value is missing."""
+        filled: list[list[str]] = []
+        for column, spec in zip(self.columns, self.specs, strict=True):
+            gaps = missing.get(column)
+            cells = values[column]
+            try:
+                filled.append(
+                    [
+                        "" if gaps is not None and gaps[i] else format(cell, spec)
+                        for i, cell in enumerate(cells)
+                    ]
+                )
+            except (ValueError, TypeError):
+                raise self._explain(
+                    [values[column] for column in self.columns], positions
+                ) from None
+        return list(map(self.plain.format, *filled))
+
+    def _explain(self, used: Sequence[Sequence[Any]], positions: Sequence[int]) -> TemplateError:
+        for position, cells in zip(positions, zip(*used, strict=True), strict=True):
+            for column, spec, cell in zip(self.columns, self.specs, cells, strict=True):
+                try:
+                    format(cell, spec)
+                except (ValueError, TypeError):
+                    return TemplateError(
+                        f"The format {{{column}:{spec}}} does not fit the value at position "
+                        f"{position}, a {type(cell).__name__}. "
+                        f"Change the format or the column's dtype ({column!r})."
+                    )
+        return TemplateError("The template cannot be rendered over these values.")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A parsed template: `messages` and `system` as the API takes them, with `Text` in place."""
+
+    messages: list[Any]
+    system: Any  # None, a string, a Text, or a list of blocks
+
+    @property
+    def texts(self) -> list[Text]:
+        """Every templated text, in the order of the request's JSON (system first)."""
+        return [*_walk(self.system), *_walk(self.messages)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that any text uses, each once."""
+        return list(dict.fromkeys(column for text in self.texts for column in text.columns))
+
+
+def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
+    """Parse a template and a system prompt over the columns a frame has.
+
+    Parameters
+    ----------
+    template : str or list of dict
+        Text, or messages ``{"role": ..., "content": ...}`` whose text is templated.
+    system : str, list of dict or None
+        Likewise; None for no system prompt.
+    columns : sequence of str
+        The names a template may use.
+
+    Raises
+    ------
+    MissingColumnError
+        When a field names no column.
+    TemplateError
+        When braces do not match, or a field asks for more than a column and a format.
+    """
+    if isinstance(template, str):
+        if not template.strip():
+            msg = "The template is empty. Write the prompt, with {column} where a value belongs."
+            raise TemplateError(msg)
+        messages: list[Any] = [{"role": "user", "content": parse_text(template, columns)}]
+    elif isinstance(template, list | tuple) and template:
+        messages = [_message(i, message, columns) for i, message in enumerate(template)]
+    else:
+        msg = (
+            f"template must be text or a list of messages, not {_kind(template)}. "
+            'For example template="Which intent is this? {text}".'
+        )
+        raise TemplateError(msg)
+    return Prompt(messages, None if system is None else _content("system", system, columns))
+
+
+def parse_text(text: str, columns: Sequence[str]) -> Text | str:
+    """Return the text with its fields found, or the plain string when it has none."""
+    known = frozenset(columns)
+    pattern: list[str] = []
+    plain: list[str] = []
+    used: list[str] = []
+    specs: list[str] = []
+    unknown: list[str] = []
+    for literal, field in _pieces(text, known):
+        pattern.append(literal)
+        plain.append(literal)
+        if field is None:
+            continue
+        column, spec = _split(field, known)
+        if column not in known:
+            unknown.append(_refuse_syntax(column, known))
+            continue
+        pattern.append(f"{{{len(used)}:{spec}}}" if spec else f"{{{len(used)}}}")
+        plain.append(f"{{{len(used)}}}")
+        used.append(column)
+        specs.append(spec)
+    if unknown:
+        raise missing_columns(list(dict.fromkeys(unknown)), columns)
+    if not used:
+        return "".join(pattern).format()
+    return Text("".join(pattern), "".join(plain), tuple(used), tuple(specs))
+
+
+def missing_columns(unknown: Sequence[str], columns: Sequence[str]) -> MissingColumnError:
+    """Return the error for names that are no columns; it tells the near misses and what exists."""
+    near = [
+        difflib.get_close_matches(name, columns, n=1, cutoff=0.6)
+        or [column for column in columns if column.casefold() == name.casefold()]
+        for name in unknown
+    ]
+    guesses = [repr(match[0]) for match in near if match]
+    listed = ", ".join(repr(name[:60]) for name in unknown)
+    exist = ", ".join(map(repr, columns[:SHOWN]))
+    more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+    hint = f" Did you mean {', '.join(guesses)}?" if guesses else " For a literal brace write {{."
+    return MissingColumnError(
+        f"The template uses columns that the DataFrame lacks: {listed}. "
+        f"It has: {exist}{more}.{hint}"
+    )
+
+
+def _pieces(text: str, known: frozenset[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield (literal with its braces still doubled, field or None) from left to right."""
+    position = 0
+    literal: list[str] = []
+    while position < len(text):
+        character = text[position]
+        if character not in "{}":
+            end = _next_brace(text, position)
+            literal.append(text[position:end])
+            position = end
+        elif text[position : position + 2] in {"{{", "}}"}:
+            literal.append(character * 2)
+            position += 2
+        elif character == "}":
+            msg = f"A single '}}' stands at character {position} of the template; write '}}}}'."
+            raise TemplateError(msg)
+        else:
+            field = _field(text, position, known)
+            yield "".join(literal), field
+            literal.clear()
+            position += len(field) + 2
+    yield "".join(literal), None
+
+
+def _next_brace(text: str, position: int) -> int:
+    found = [at for at in (text.find("{", position), text.find("}", position)) if at >= 0]
+    return min(found, default=len(text))
+
+
+def _field(text: str, opening: int, known: frozenset[str]) -> str:
+    """Return what stands between the braces; a column's exact name wins, braces in it and all."""
+    closing = text.find("}", opening)
+    if closing < 0:
+        msg = f"The '{{' at character {opening} of the template is never closed; write '{{{{'."
+        raise TemplateError(msg)
+    longest = max((len(name) for name in known if "}" in name), default=0)
+    at = closing
+    while 0 <= at <= opening + 1 + longest:
+        if text[opening + 1 : at] in known:
+            return text[opening + 1 : at]
+        at = text.find("}", at + 1)
+    return text[opening + 1 : closing]
+
+
+def _split(field: str, known: frozenset[str]) -> tuple[str, str]:
+    """Return (column, format spec): the longest part before a colon that is a column."""
+    if field in known:
+        return field, ""
+    at = field.rfind(":")
+    while at >= 0:
+        if field[:at] in known:
+            spec = field[at + 1 :]
+            if "{" in spec:
+                break
+            return field[:at], spec
+        at = field.rfind(":", 0, at)
+    return field.partition(":")[0], ""
+
+
+def _refuse_syntax(name: str, known: frozenset[str]) -> str:
+    """Raise for fields that ask for more than a column; return the name when it is just unknown."""
+    base = name.split(".")[0].split("[")[0].split("!")[0]
+    if not name.strip() or (name.isdigit() and not any(column.isdigit() for column in known)):
+        msg = (
+            f"The template has a positional field {{{name}}}; name a column instead, "
+            f"one of: {', '.join(sorted(known)[:SHOWN])}."
+        )
+        raise TemplateError(msg)
+    if base != name and base in known:
+        msg = (
+            f"The template field {{{name[:60]}}} asks for more than the column {base!r}: "
+            "attributes, indexing and conversions are not available. "
+            "Put the value into a column of its own first."
+        )
+        raise TemplateError(msg)
+    return name
+
+
+def _message(i: int, message: Any, columns: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
+        msg = f'Message {i} of the template must be {{"role": ..., "content": ...}}, not {_kind(message)}.'
+        raise TemplateError(msg)
+    if message["role"] not in {"user", "assistant", "system"}:
+        msg = f"Message {i} of the template has the role {message['role']!r}; use 'user' or 'assistant'."
+        raise TemplateError(msg)
+    return {**message, "content": _content(f"message {i}", message["content"], columns)}
+
+
+def _content(where: str, content: Any, columns: Sequence[str]) -> Any:
+    """Parse a string, or the text blocks of a list of blocks; other blocks stay as they are."""
+    if isinstance(content, str):
+        return parse_text(content, columns)
+    if isinstance(content, list | tuple) and content:
+        return [_block(where, block, columns) for block in content]
+    msg = f"The content of {where} must be text or a list of blocks, not {_kind(content)}."
+    raise TemplateError(msg)
+
+
+def _block(where: str, block: Any, columns: Sequence[str]) -> Any:
+    if not isinstance(block, Mapping) or not isinstance(block.get("type"), str):
+        msg = f'A block of {where} must be {{"type": ..., ...}}, not {_kind(block)}.'
+        raise TemplateError(msg)
+    if block["type"] == "text" and isinstance(block.get("text"), str):
+        return {**block, "text": parse_text(block["text"], columns)}
+    return dict(block)
+
+
+def _walk(part: Any) -> Iterator[Text]:
+    if isinstance(part, Text):
+        yield part
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from _walk(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _walk(value)
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}" if value else f"an empty {type(value).__name__}"

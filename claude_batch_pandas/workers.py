@@ -1,0 +1,245 @@
+"""The thread that drives one run: submit, poll, collect, until every result is on this disk.
+
+One worker per run and process; between processes the run's lock decides who drives, and the others
+follow what the ledger says. A worker draws nothing and prints nothing: it changes plain state that
+the waiting thread shows.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import BatchError, PausedError
+from claude_batch_pandas.locks import Lock
+from claude_batch_pandas.progress import measure
+from claude_batch_pandas.records import Progress, RunRecord, RunState, Shard
+from claude_batch_pandas.steps import Steps
+
+FOLLOW_SECONDS = 1.0  # between two looks at a ledger that another process writes
+
+log = logging.getLogger(__name__)
+
+
+class Companion(Protocol):
+    """The worker of another run that this one takes answers from."""
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it stopped before its end."""
+
+
+class Worker:
+    """Drives one run in a thread of its own.
+
+    Parameters
+    ----------
+    record : RunRecord
+    engine : Engine
+    companion : callable
+        Given the id of another run, makes sure that something drives it.
+
+    Attributes
+    ----------
+    progress : Progress
+        Where the run is; replaced as a whole, so any thread may read it.
+    done : threading.Event
+        Set when nothing more will happen here.
+    failure : BaseException or None
+        Why it stopped before the end.
+    """
+
+    def __init__(
+        self, record: RunRecord, engine: Engine, companion: Callable[[str], Companion]
+    ) -> None:
+        self._run = record
+        self._engine = engine
+        self._companion = companion
+        self._lock = Lock(engine.spool.folder(record.id) / "lock")
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._leave_when_sent = False
+        self._steps = Steps(record, engine, self._tell)
+        self._needed: dict[str, list[int]] = {}
+        self._companions: dict[str, Companion] = {}
+        # A paused run is taken up again; what paused it is found out anew.
+        fresh = replace(record, state=RunState.SUBMITTING) if _is_paused(record) else record
+        self.progress = measure(fresh, [], engine.clock.now())
+        self.done = threading.Event()
+        self.failure: BaseException | None = None
+        # Widgets find their cell through the context of the thread that started the work.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(
+            target=run, args=(self._main,), name=f"claude-batch-{record.id}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave the run to the API; the ledger knows how to go on."""
+        self._is_stopping = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look at the ledger now: something was asked for."""
+        self._wake.set()
+
+    def leave(self, timeout: float) -> None:
+        """Stop as soon as what is planned has been sent, waiting at most that many seconds.
+
+        For the end of the process: a script that submits and exits shall have submitted.
+        """
+        self._leave_when_sent = True
+        self._wake.set()
+        if not self.done.wait(timeout):
+            self.stop()
+
+    def _main(self) -> None:
+        try:
+            if _is_paused(self._run):
+                self._engine.store.set_state(self._run.id, RunState.SUBMITTING)
+            self._needed = self._engine.answers.needed(self._run)
+            self._check_origin()
+            self._drive()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            self.failure = error
+            if not isinstance(error, BatchError):
+                log.debug("run %s stopped", self._run.id, exc_info=True)
+        finally:
+            self._lock.release()
+            self.done.set()
+
+    def _drive(self) -> None:
+        while not self._is_stopping:
+            if not self._lock.acquire():
+                if self._follow():
+                    return
+                continue
+            self._steps.refresh()
+            try:
+                seconds = self._steps.take()
+            except PausedError as pause:
+                self._engine.store.set_state(self._run.id, RunState.PAUSED, str(pause))
+                self._tell(str(pause))
+                raise
+            ahead = self._needed_ahead()
+            if seconds is None and not ahead:
+                self._finish()
+                return
+            if self._leave_when_sent and self._steps.is_sent:
+                return
+            self._tell(self._steps.note)
+            self._sleep(FOLLOW_SECONDS if seconds is None else seconds)
+
+    def _check_origin(self) -> None:
+        """Never ask one server about the batches of another."""
+        here, there = self._run, self._engine
+        shards = there.store.shards(here.id)
+        if all(shard.is_settled for shard in shards):
+            return
+        origin = there.client.origin
+        if origin != here.scope.origin:
+            msg = (
+                f"Run {here.id} was sent to {here.scope.origin}, but the client talks to {origin}. "
+                "Set ANTHROPIC_BASE_URL or pass client= to reach the first, then call again."
+            )
+            raise PausedError(msg)
+
+    def _follow(self) -> bool:
+        """Watch the ledger while another process drives; tell whether the run has ended."""
+        record = self._engine.store.run(self._run.id)
+        if record.state in {RunState.ENDED, RunState.PURGED}:
+            self._tell("")
+            return True
+        if self._leave_when_sent:
+            return True
+        holder = self._lock.holder()
+        who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+        self._tell(f"driven by {who}; following")
+        self._sleep(FOLLOW_SECONDS)
+        return False
+
+    def _sleep(self, seconds: float) -> None:
+        self._engine.clock.wait(self._wake, seconds)
+        self._wake.clear()
+
+    def _needed_ahead(self) -> bool:
+        """Tell whether answers of other runs are still to come, and have those runs driven."""
+        ahead = False
+        for run_id, numbers in self._needed.items():
+            wanted = frozenset(numbers)
+            shards = self._engine.store.shards(run_id)
+            if all(shard.is_settled for shard in shards if shard.number in wanted):
+                continue
+            ahead = True
+            if run_id not in self._companions:
+                self._companions[run_id] = self._companion(run_id)
+            failure = self._companions[run_id].failure
+            if failure is not None:
+                msg = f"It waits for answers of run {run_id}, which is paused: {failure}"
+                self._engine.store.set_state(self._run.id, RunState.PAUSED, msg)
+                raise PausedError(msg)
+        return ahead
+
+    def _finish(self) -> None:
+        engine = self._engine
+        if engine.store.run(self._run.id).ended_at is None:
+            engine.store.mark_ended(self._run.id, engine.clock.now())
+        self._tell("")
+
+    def _tell(self, note: str) -> None:
+        engine = self._engine
+        record = engine.store.run(self._run.id)
+        shards = [*engine.store.shards(record.id), *self._borrowed()]
+        self.progress = measure(record, shards, engine.clock.now(), note)
+
+    def _borrowed(self) -> list[Shard]:
+        return [
+            shard
+            for run_id, numbers in self._needed.items()
+            for shard in self._engine.store.shards(run_id)
+            if shard.number in numbers
+        ]
+
+
+class Crew:
+    """The workers of this process, at most one a run."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, Worker] = {}
+        self._mutex = threading.Lock()
+
+    def drive(self, run_id: str, engine: Engine) -> Worker:
+        """Return the worker of a run; start one when the run is not over and nobody is at it."""
+        with self._mutex:
+            worker = self._workers.get(run_id)
+            if worker is not None and not worker.done.is_set():
+                return worker
+            record = engine.store.run(run_id)
+            worker = Worker(record, engine, lambda other: self.drive(other, engine))
+            self._workers[run_id] = worker
+            worker.start()
+            return worker
+
+    def at_work(self, run_id: str) -> Worker | None:
+        """Return the worker that drives a run now, if any."""
+        worker = self._workers.get(run_id)
+        return None if worker is None or worker.done.is_set() else worker
+
+    def leave(self, timeout: float) -> None:
+        """Stop every worker once what it planned is sent, within that many seconds in all."""
+        deadline = time.monotonic() + timeout
+        for worker in list(self._workers.values()):
+            worker.leave(max(0.0, deadline - time.monotonic()))
+
+
+def _is_paused(record: RunRecord) -> bool:
+    return record.state is RunState.PAUSED
