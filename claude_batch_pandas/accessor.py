@@ -10,9 +10,9 @@ import pandas as pd
 if TYPE_CHECKING:
     import anthropic
 
+    from claude_batch_pandas.handles import Run
     from claude_batch_pandas.records import Progress
     from claude_batch_pandas.report import Preview
-    from claude_batch_pandas.handles import Run
 
 Template = str | list[dict[str, Any]]
 OnMissing = Literal["skip", "error", "empty"]

@@ -9,25 +9,44 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Map
-from claude_batch_pandas.records import Answer, Result, RowStatus, RunRecord, Shard, ShardState
-from claude_batch_pandas.requests import custom_id
-from claude_batch_pandas.results import UNREADABLE, read
-from claude_batch_pandas.spool import Spool, read_lines
+from claude_batch_pandas.records import RowStatus, RunRecord, Shard, ShardState
+from claude_batch_pandas.requests import ORDINAL, custom_ids
+from claude_batch_pandas.results import UNREADABLE, Result, read
+from claude_batch_pandas.spool import Spool, read_line_blocks
 from claude_batch_pandas.store import Store
 
+
+class Origin(NamedTuple):
+    """Where a result came from."""
+
+    run_id: str
+    shard: int
+    attempt: int  # 0 when it was never sent
+
+
+class Answers(NamedTuple):
+    """Results and where they came from, in the order of requests or rows."""
+
+    results: list[Result]
+    origins: list[Origin]
+
+
+NEVER_SENT = Origin("", -1, 0)
 PROCESSING = Result(RowStatus.PROCESSING, error="no result yet")
 LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
 WITHDRAWN = Result(
     RowStatus.CANCELED, error="canceled before it was sent; run.retry() sends it again"
 )
+UNKNOWN = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
 
 
 @dataclass(slots=True)
-class Answers:
-    """Reads results.
+class Reader:
+    """Reads the results of runs.
 
     Parameters
     ----------
@@ -45,27 +64,39 @@ class Answers:
             self._maps[run_id] = catalog.load(self.spool.folder(run_id))
         return self._maps[run_id]
 
-    def of_requests(self, record: RunRecord, *, usage: bool = False) -> list[Answer]:
+    def of_requests(self, record: RunRecord) -> Answers:
         """Return one answer per unique request of a run, wherever it was sent."""
-        references = self.map(record.id).references.tolist()
-        answers: list[Answer | None] = [None] * len(references)
+        references = self.map(record.id).references
+        if not record.sources:
+            return self._own(record.id)
+        answers = _unknown(len(references))
         for source, run_id in enumerate((record.id, *record.sources)):
-            wanted = {ordinal: i for i, (of, ordinal) in enumerate(references) if of == source}
-            if wanted:
-                found = self._own(run_id, usage=usage)
-                for ordinal, i in wanted.items():
-                    answers[i] = found[ordinal]
-        return [answer for answer in answers if answer is not None]
+            at = (references[:, 0] == source).nonzero()[0].tolist()
+            if at:
+                known = self._own(run_id)
+                for i, ordinal in zip(at, references[at, 1].tolist(), strict=True):
+                    answers.results[i] = known.results[ordinal]
+                    answers.origins[i] = known.origins[ordinal]
+        return answers
 
-    def of_rows(self, record: RunRecord, *, usage: bool = False) -> list[Answer]:
-        """Return one answer per row of a run, in order."""
-        answers = self.of_requests(record, usage=usage)
-        never = [
-            Answer(Result(RowStatus(status), error=why), record.id, -1, 0)
-            for status, why in record.reasons
-        ]
+    def of_rows(self, record: RunRecord, found: Answers | None = None) -> Answers:
+        """Return one answer per row of a run, in order.
+
+        Parameters
+        ----------
+        record : RunRecord
+        found : Answers, optional
+            What `of_requests` returned.
+        """
+        results, origins = self.of_requests(record) if found is None else found
+        never = [Result(RowStatus(status), error=why) for status, why in record.reasons]
         rows = self.map(record.id).rows.tolist()
-        return [answers[i] if i >= 0 else never[-i - 1] for i in rows]
+        if not never:
+            return Answers([results[i] for i in rows], [origins[i] for i in rows])
+        return Answers(
+            [results[i] if i >= 0 else never[-i - 1] for i in rows],
+            [origins[i] if i >= 0 else NEVER_SENT for i in rows],
+        )
 
     def needed(self, record: RunRecord) -> dict[str, list[int]]:
         """Return the shards of other runs that hold requests of this one, by run."""
@@ -83,52 +114,54 @@ class Answers:
 
     def expected(self, record: RunRecord, shard: Shard) -> list[str]:
         """Return the custom_ids of a shard."""
-        digests = self.map(record.id).own_digests
-        return [
-            custom_id(record.nonce, shard.attempt, ordinal, digests[ordinal]).decode()
-            for ordinal in catalog.load_ordinals(self.spool.folder(record.id), shard.number)
-        ]
+        ordinals = catalog.load_ordinals(self.spool.folder(record.id), shard.number)
+        hashes = self.map(record.id).hashes(ordinals)
+        return custom_ids(record.nonce, shard.attempt, ordinals, hashes)
 
-    def _own(self, run_id: str, *, usage: bool) -> dict[int, Answer]:
+    def _own(self, run_id: str) -> Answers:
         """Return the answers of a run's own requests by ordinal, the latest attempt's."""
         record = self.store.run(run_id)
-        answers: dict[int, Answer] = {}
+        answers = _unknown(len(self.map(run_id).own))
+        results, origins = answers
         for shard in self.store.shards(run_id):
-            folder = self.spool.folder(run_id)
-            ordinals = catalog.load_ordinals(folder, shard.number)
+            ordinals = catalog.load_ordinals(self.spool.folder(run_id), shard.number)
+            origin = Origin(run_id, shard.number, shard.attempt)
+            if shard.state is ShardState.WITHDRAWN:
+                # An earlier attempt's result stands when this one was never sent.
+                ordinals = [i for i in ordinals if results[i] is UNKNOWN]
+            for i in ordinals:
+                origins[i] = origin
             if shard.state is ShardState.COLLECTED:
-                answers.update(self._collected(record, shard, ordinals, usage=usage))
-            elif shard.state is ShardState.WITHDRAWN:
-                for i in ordinals:  # an earlier attempt's result stands
-                    answers.setdefault(i, Answer(WITHDRAWN, run_id, shard.number, shard.attempt))
-            else:
-                waiting = Answer(PROCESSING, run_id, shard.number, shard.attempt)
-                answers.update(dict.fromkeys(ordinals, waiting))
+                self._collected(record, shard, ordinals, results)
+                continue
+            waiting = WITHDRAWN if shard.state is ShardState.WITHDRAWN else PROCESSING
+            for i in ordinals:
+                results[i] = waiting
         return answers
 
     def _collected(
-        self, record: RunRecord, shard: Shard, ordinals: Sequence[int], *, usage: bool
-    ) -> dict[int, Answer]:
-        run_id, number, attempt = record.id, shard.number, shard.attempt
-        lost = Answer(LOST, run_id, number, attempt)
-        answers = dict.fromkeys(ordinals, lost)
-        lines = read_lines(self.spool.results(run_id, number))
+        self, record: RunRecord, shard: Shard, ordinals: Sequence[int], results: list[Result]
+    ) -> None:
+        blocks = read(read_line_blocks(self.spool.results(record.id, shard.number)))
         if shard.complete:  # verified: every custom_id is ours and stands once
-            for name, result in read(lines, usage=usage):
-                answers[int(name[20:28])] = Answer(result, run_id, number, attempt)
-            return answers
-        expected = dict(zip(self.expected(record, shard), ordinals, strict=True))
-        times: Counter[str] = Counter()
-        for name, result in read(lines, usage=usage):
-            times[name] += 1
-            if name in expected:
-                answers[expected[name]] = Answer(result, run_id, number, attempt)
-        for name, ordinal in expected.items():
-            if times[name] > 1:  # which of them is true cannot be known
-                answers[ordinal] = lost
-        return answers
+            for block in blocks:
+                for name, result in block:
+                    results[int(name[ORDINAL])] = result
+            return
+        for i in ordinals:
+            results[i] = LOST
+        expected = frozenset(self.expected(record, shard))
+        found = [item for block in blocks for item in block]
+        times = Counter(name for name, _ in found)
+        for name, result in found:
+            if name in expected and times[name] == 1:  # of two, which is true cannot be known
+                results[int(name[ORDINAL])] = result
 
 
-def needs_retry(answer: Answer) -> bool:
+def _unknown(count: int) -> Answers:
+    return Answers([UNKNOWN] * count, [NEVER_SENT] * count)
+
+
+def needs_retry(result: Result) -> bool:
     """Tell whether `run.retry()` asks this again."""
-    return answer.result.status in {RowStatus.ERRORED, RowStatus.EXPIRED, RowStatus.CANCELED}
+    return result.status in {RowStatus.ERRORED, RowStatus.EXPIRED, RowStatus.CANCELED}

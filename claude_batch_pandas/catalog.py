@@ -51,9 +51,16 @@ class Map(NamedTuple):
     references: npt.NDArray[np.uint32]
 
     @property
-    def own_digests(self) -> list[bytes]:
-        """Content hashes of the run's own requests by ordinal."""
-        return _as_bytes(self.digests[self.references[:, 0] == OWN])
+    def own(self) -> npt.NDArray[np.bytes_]:
+        """Content hashes of the run's own requests, by ordinal."""
+        found: npt.NDArray[np.bytes_] = self.digests[self.references[:, 0] == OWN]
+        return found
+
+    def hashes(self, ordinals: Sequence[int]) -> list[str]:
+        """Return the hash part of the custom_ids of some of the run's own requests."""
+        whole = self.own[ordinals].tobytes().hex()
+        size = 2 * DIGEST_SIZE
+        return [whole[i : i + size // 2] for i in range(0, len(whole), size)]
 
     @property
     def all_digests(self) -> list[bytes]:

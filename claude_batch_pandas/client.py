@@ -82,7 +82,6 @@ class Client:
     """
 
     def __init__(self, sdk: Any = None) -> None:
-        import anthropic
 
         self._sdk: anthropic.Anthropic = _build() if sdk is None else _accept(sdk)
         self.origin = str(self._sdk.base_url).rstrip("/")

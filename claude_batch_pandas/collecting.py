@@ -15,7 +15,7 @@ from typing import NamedTuple
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.records import Batch, Shard
 from claude_batch_pandas.results import read_tags
-from claude_batch_pandas.spool import Writing, read_lines
+from claude_batch_pandas.spool import Writing, read_line_blocks
 
 MAX_DOWNLOADS = 3
 COUNTED = ("succeeded", "errored", "canceled", "expired")
@@ -87,17 +87,12 @@ def collect(
 
 def verify(path: Path, expected: frozenset[str], batch: Batch) -> Check:
     """Check a results file against what was sent and what the API counted."""
-    seen: Counter[str] = Counter()
-    types: Counter[str] = Counter()
-    unreadable = foreign = 0
-    for tag in read_tags(read_lines(path)):
-        if tag is None:
-            unreadable += 1
-        elif tag[0] not in expected:
-            foreign += 1
-        else:
-            seen[tag[0]] += 1
-            types[tag[1]] += 1
+    tags = [tag for block in read_tags(read_line_blocks(path)) for tag in block]
+    read = [tag for tag in tags if tag is not None]
+    ours = [tag for tag in read if tag[0] in expected]
+    seen = Counter(name for name, _ in ours)
+    types = Counter(kind for _, kind in ours)
+    unreadable, foreign = len(tags) - len(read), len(read) - len(ours)
     readable = sum(times == 1 for times in seen.values())
     missing = len(expected) - len(seen)
     problems = {

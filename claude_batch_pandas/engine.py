@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock
 from claude_batch_pandas.spool import Spool
@@ -31,7 +31,6 @@ class Engine:
         """The API."""
         return self.connect()
 
-    @property
-    def answers(self) -> Answers:
-        """A reader of results."""
-        return Answers(self.store, self.spool)
+    def reader(self) -> Reader:
+        """Make a reader of results; it remembers what it read."""
+        return Reader(self.store, self.spool)

@@ -70,7 +70,7 @@ class APIError(BatchError):
         Seconds the API asked to wait.
     """
 
-    def __init__(  # noqa: D107
+    def __init__(
         self,
         message: str,
         *,

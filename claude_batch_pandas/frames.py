@@ -15,21 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
-from claude_batch_pandas.records import Answer, Result, RowStatus
+from claude_batch_pandas.records import RowStatus
+from claude_batch_pandas.results import Result
 from claude_batch_pandas.templates import missing_columns
 
 # pandas 3 copies on write and has a string dtype of its own; 2.x needs a real copy.
 PANDAS_3 = int(pd.__version__.split(".")[0]) >= 3  # noqa: PLR2004
 STRING = "str" if PANDAS_3 else "string"
 STATUSES = [str(status) for status in RowStatus]
+CODES = {status: code for code, status in enumerate(RowStatus)}
 TOKENS = (
     "input_tokens",
     "output_tokens",
     "thinking_tokens",
     "cache_write_5m_tokens",
     "cache_write_1h_tokens",
-    "cache_read_tokens",
+    "cache_read_input_tokens",
 )
 EXACT_INTEGER = 2**53  # above it a float no longer tells one integer from the next
 
@@ -209,31 +212,35 @@ def answer_columns(output: str, rows: Sequence[Result]) -> dict[str, Any]:
     texts = [_value(row) for row in rows]
     return {
         answer: pd.array(texts, dtype=STRING),
-        status: pd.Categorical([row.status for row in rows], categories=STATUSES),
+        status: _statuses(rows),
         error: pd.array([row.error for row in rows], dtype=STRING),
     }
 
 
-def details(
-    index: pd.Index, rows: Sequence[Answer], dollars: Sequence[Decimal | None]
-) -> pd.DataFrame:
+def details(index: pd.Index, answers: Answers, dollars: Sequence[Decimal | None]) -> pd.DataFrame:
     """Return one row of facts per row of a run."""
-    results = [row.result for row in rows]
+    results, origins = answers
     usages = [result.usage for result in results]
-    columns: dict[str, Any] = {
-        "status": pd.Categorical([result.status for result in results], categories=STATUSES)
-    }
+    columns: dict[str, Any] = {"status": _statuses(results)}
     for name in ("error", "text", "stop_reason", "model", "request_id"):
         columns[name] = pd.array([getattr(result, name) for result in results], dtype=STRING)
-    columns["run"] = pd.array([row.run_id for row in rows], dtype=STRING)
-    columns["shard"] = pd.array([row.shard if row.attempt else None for row in rows], dtype="Int64")
-    columns["attempts"] = pd.array([row.attempt for row in rows], dtype="Int64")
+    sent = [origin.attempt > 0 for origin in origins]
+    runs = [origin.run_id if was else None for origin, was in zip(origins, sent, strict=True)]
+    shards = [origin.shard if was else None for origin, was in zip(origins, sent, strict=True)]
+    columns["run"] = pd.array(runs, dtype=STRING)
+    columns["shard"] = pd.array(shards, dtype="Int64")
+    columns["attempts"] = pd.array([origin.attempt for origin in origins], dtype="Int64")
     for kind in TOKENS:
         counts = [None if usage is None else getattr(usage, kind) for usage in usages]
         columns[kind] = pd.array(counts, dtype="Int64")
     prices = [None if price is None else float(price) for price in dollars]
     columns["dollars"] = pd.array(prices, dtype="Float64")
     return on_index(index, columns)
+
+
+def _statuses(results: Sequence[Result]) -> pd.Categorical:
+    codes = [CODES[result.status] for result in results]
+    return pd.Categorical.from_codes(codes, categories=STATUSES)
 
 
 def _value(row: Result) -> str | None:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import frames, locks, money, report, resending
-from claude_batch_pandas.answers import needs_retry
+from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError, WaitTimeoutError
 from claude_batch_pandas.planning import INDEX, RECIPE
 from claude_batch_pandas.progress import Hook, Throttle
-from claude_batch_pandas.records import Answer, Progress, RunRecord, RunState
-from claude_batch_pandas.rendering import Recipe, Renderer
-from claude_batch_pandas.requests import Encoded
+from claude_batch_pandas.records import Progress, RunRecord, RunState
+from claude_batch_pandas.rendering import Recipe, Rendered, Renderer
+from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
 from claude_batch_pandas.workers import Crew, Worker
 
@@ -45,6 +45,7 @@ class Run:
         self._engine = engine
         self._crew = crew
         self._hook = hook
+        self._fresh: Answers | None = None  # what the closing line read, for `columns`
 
     def __repr__(self) -> str:
         record = self._record
@@ -158,7 +159,8 @@ class Run:
             Exactly what was sent; the answers are joined by position.
         """
         record = self._record
-        rows = [row.result for row in self._engine.answers.of_rows(record)]
+        fresh, self._fresh = self._fresh, None
+        rows = (fresh or self._engine.reader().of_rows(record)).results
         if df is None:
             return frames.on_index(self._index(), frames.answer_columns(record.output, rows))
         return frames.join(df, record.output, rows)
@@ -174,16 +176,16 @@ class Run:
             ``dollars`` (US dollars, Float64, missing where the price is unknown).
         """
         record = self._record
-        rows = self._engine.answers.of_rows(record, usage=True)
-        return frames.details(self._index(), rows, [money.cost(row.result) for row in rows])
+        rows = self._engine.reader().of_rows(record)
+        return frames.details(self._index(), rows, [money.cost(result) for result in rows.results])
 
     def report(self) -> report.Report:
         """Return counts by status, the distinct errors, tokens and dollars."""
         record = self._record
-        answers = self._engine.answers.of_requests(record, usage=True)
-        rows = self._engine.answers.of_rows(record, usage=True)
-        own = [answer.result for answer in answers if answer.run_id == record.id]
-        return report.make_report(record, [row.result for row in rows], own)
+        reader = self._engine.reader()
+        answers = reader.of_requests(record)
+        rows = reader.of_rows(record, answers)
+        return report.make_report(record, rows.results, _sent_by(answers, record))
 
     def cancel(self) -> Run:
         """Ask the API to cancel what is not done; what is done is kept and was paid.
@@ -219,10 +221,7 @@ class Run:
         engine = self._engine
         # Under the planner's lock, so that two kernels never send the same rows again at once.
         with locks.held(engine.store.home / locks.PLANNING):
-            again: dict[str, list[int]] = {}
-            for source, ordinal, answer in self._placed():
-                if needs_retry(answer):
-                    again.setdefault(source, []).append(ordinal)
+            again = self._to_retry()
             for run_id, ordinals in again.items():
                 record = engine.store.run(run_id)
                 shards = engine.store.shards(run_id)
@@ -285,23 +284,25 @@ class Run:
 
     def _summary(self) -> str:
         record = self._record
-        answers = self._engine.answers.of_requests(record, usage=True)
-        rows = self._engine.answers.of_rows(record)
-        own = [answer.result for answer in answers if answer.run_id == record.id]
+        reader = self._engine.reader()
+        answers = reader.of_requests(record)
+        rows = self._fresh = reader.of_rows(record, answers)
         elapsed = (record.ended_at or record.created_at) - record.created_at
-        statuses = [row.result.status for row in rows]
-        return report.closing_line(record, statuses, money.bill(own), elapsed)
+        statuses = [result.status for result in rows.results]
+        bill = money.bill(_sent_by(answers, record))
+        return report.closing_line(record, statuses, bill, elapsed)
 
-    def _placed(self) -> list[tuple[str, int, Answer]]:
-        """Return (run that sent it, ordinal there, answer) per unique request."""
-        record = self._record
+    def _to_retry(self) -> dict[str, list[int]]:
+        """Return the ordinals to ask again, by the run that sent them."""
+        record, reader = self._record, self._engine.reader()
         runs = (record.id, *record.sources)
-        references = self._engine.answers.map(record.id).references.tolist()
-        answers = self._engine.answers.of_requests(record)
-        return [
-            (runs[source], ordinal, answer)
-            for (source, ordinal), answer in zip(references, answers, strict=True)
-        ]
+        references = reader.map(record.id).references.tolist()
+        results = reader.of_requests(record).results
+        again: dict[str, list[int]] = {}
+        for (source, ordinal), result in zip(references, results, strict=True):
+            if needs_retry(result):
+                again.setdefault(runs[source], []).append(ordinal)
+        return again
 
     def _index(self) -> Any:
         path = self._engine.spool.folder(self.id) / INDEX
@@ -313,7 +314,7 @@ class Run:
         record = self._record
         recipe = Recipe.load((self._engine.spool.folder(self.id) / RECIPE).read_bytes())
         renderer = Renderer(frames.Source(frames.as_frame(df)), recipe)
-        sent = self._engine.answers.map(self.id)
+        sent = self._engine.reader().map(self.id)
         digests = sent.all_digests
         wrong: list[int] = []
         position = 0
@@ -335,12 +336,20 @@ class Run:
 
 
 def _differing(
-    block: Sequence[Any], rows: Sequence[int], digests: Sequence[bytes], start: int
+    block: Rendered, rows: Sequence[int], digests: Sequence[bytes], start: int
 ) -> list[int]:
     """Return the positions of the rows whose request is not the one that was sent."""
+    sent = rows[start : start + len(block)]
     return [
         start + i
-        for i, item in enumerate(block)
-        if (digests[rows[start + i]] if rows[start + i] >= 0 else None)
-        != (item.digest if isinstance(item, Encoded) else None)
+        for i, (row, digest) in enumerate(zip(sent, block.digests, strict=True))
+        if (digests[row] if row >= 0 else None) != (None if i in block.reasons else digest)
     ]
+
+
+def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:
+    """Return the results of the requests that a run sent itself."""
+    if not record.sources:
+        return answers.results
+    both = zip(answers.results, answers.origins, strict=True)
+    return [result for result, origin in both if origin.run_id == record.id]

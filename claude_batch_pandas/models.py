@@ -8,80 +8,79 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import cache
-from typing import Any
-
-from claude_batch_pandas.records import Usage
+from typing import NamedTuple
 
 # Above this many prompt tokens a request may be priced by another tier, so it is priced alone.
 TIER_TOKENS = 100_000
 PROBE = 1_000  # tokens; small enough to stay in the lowest tier
 
-# US dollars; batches give no discount on it (the pricing page, web search).
-WEB_SEARCH = Decimal("0.01")
 
-KINDS = {
-    "input_tokens": "input_tokens",
-    "cache_write_5m_tokens": "cache_write_tokens",
-    "cache_write_1h_tokens": "cache_write_1h_tokens",
-    "cache_read_tokens": "cache_read_tokens",
-    "output_tokens": "output_tokens",
-}
-"""Our kinds of tokens and what genai-prices calls them."""
+class Tokens(NamedTuple):
+    """Tokens of one or many answers by what they are priced by."""
+
+    input_tokens: int = 0  # what no cache served
+    output_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All input, cached or not."""
+        return sum(self) - self.output_tokens
 
 
-def price(model: str, usage: Usage, *, batch: bool = True) -> Decimal | None:
-    """Return what one answer costs in US dollars, None when the model's price is unknown.
+def price(model: str, tokens: Tokens, *, batch: bool = True, large: bool = False) -> Decimal | None:
+    """Return what tokens cost in US dollars, None when the model's price is unknown.
 
     Parameters
     ----------
     model : str
-    usage : Usage
+    tokens : Tokens
+        Of one answer when `large`, else of any number of them.
     batch : bool
-        Whether it was served by the Message Batches API, at half price.
+        Whether they were served by the Message Batches API, at half price.
+    large : bool
+        Whether the prompt has more than `TIER_TOKENS`.
     """
-    if usage.prompt_tokens > TIER_TOKENS:
-        return _exact(model, usage, batch=batch)
-    known = _rates(model, batch)
-    if known is None:
+    if large:
+        return _exact(model, tokens, batch)
+    rates = _rates(model, batch)
+    if rates is None:
         return None
-    total = sum((rate * getattr(usage, kind) for kind, rate in known.items()), Decimal(0))
-    return total * _geography(usage) + WEB_SEARCH * usage.web_searches
+    return sum((rate * count for rate, count in zip(rates, tokens, strict=True)), Decimal(0))
 
 
 @cache
-def _rates(model: str, batch: bool) -> dict[str, Decimal] | None:  # noqa: FBT001 - a cache key
+def _rates(model: str, batch: bool) -> list[Decimal] | None:
     """Return US dollars per token by kind, in the lowest tier."""
-    rates: dict[str, Decimal] = {}
-    for kind in KINDS:
-        dollars = _exact(model, Usage()._replace(**{kind: PROBE}), batch=batch)
+    rates: list[Decimal] = []
+    for i in range(len(Tokens._fields)):
+        probe = Tokens(*(PROBE if i == j else 0 for j in range(len(Tokens._fields))))
+        dollars = _exact(model, probe, batch)
         if dollars is None:
             return None
-        rates[kind] = dollars / PROBE
+        rates.append(dollars / PROBE)
     return rates
 
 
-def _exact(model: str, usage: Usage, *, batch: bool) -> Decimal | None:
+def _exact(model: str, tokens: Tokens, batch: bool) -> Decimal | None:
     import genai_prices
 
-    tokens: dict[str, Any] = {
-        name: value for kind, name in KINDS.items() if (value := getattr(usage, kind))
-    }
-    hour = tokens.get("cache_write_1h_tokens", 0)
-    if hour:  # genai-prices counts the hour's writes inside all writes
-        tokens["cache_write_tokens"] = tokens.get("cache_write_tokens", 0) + hour
-    # Its input is the whole prompt, cached or not; the API's is what no cache served.
-    tokens["input_tokens"] = usage.prompt_tokens
+    hour = tokens.cache_write_1h_tokens
+    usage = genai_prices.Usage(
+        # Its input is the whole prompt, cached or not, and its writes include the hour's.
+        input_tokens=tokens.prompt_tokens,
+        output_tokens=tokens.output_tokens,
+        cache_read_tokens=tokens.cache_read_tokens,
+        cache_write_tokens=tokens.cache_write_5m_tokens + hour,
+        cache_write_1h_tokens=hour,
+    )
+    context = {"processing": "batch"} if batch else None
     try:
         found = genai_prices.calc_price(
-            genai_prices.Usage(**tokens),
-            model,
-            provider_id="anthropic",
-            price_context={"processing": "batch"} if batch else None,
+            usage, model, provider_id="anthropic", price_context=context
         )
     except LookupError:
         return None
-    return found.total_price * _geography(usage) + WEB_SEARCH * usage.web_searches
-
-
-def _geography(usage: Usage) -> Decimal:
-    return Decimal("1.1") if usage.inference_geo == "us" else Decimal(1)
+    return found.total_price

@@ -7,7 +7,12 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from claude_batch_pandas import models
-from claude_batch_pandas.records import Result, Usage
+from claude_batch_pandas.results import Result, Usage
+
+US_FACTOR = Decimal("1.1")  # inference_geo "us" (the data residency page)
+WEB_SEARCH = Decimal("0.01")  # a search; batches give no discount on it (the pricing page)
+
+_Rate = tuple[str, str | None, str | None]  # model, service_tier, inference_geo
 
 
 class Bill(NamedTuple):
@@ -31,30 +36,57 @@ class Bill(NamedTuple):
         return f"{known}an unknown price for {self.unpriced:,}"
 
 
+def bill(results: Iterable[Result]) -> Bill:
+    """Return what results cost together; give each request once, not once per row."""
+    sums: dict[_Rate, list[int]] = {}
+    dollars, unpriced = Decimal(0), 0
+    for result in results:
+        usage = result.usage
+        if usage is None or not _is_billed(result):
+            continue
+        prompt = usage.prompt_tokens
+        if prompt > models.TIER_TOKENS:
+            price = cost(result)
+            dollars += price or 0
+            unpriced += price is None
+            continue
+        rate = (result.model or "", usage.service_tier, usage.inference_geo)
+        total = sums.setdefault(rate, [0] * 7)
+        total[0] += 1
+        total[1] += usage.input_tokens or 0
+        total[2] += usage.output_tokens or 0
+        if usage.cache_creation_input_tokens:
+            total[3] += usage.cache_write_5m_tokens
+            total[4] += usage.cache_write_1h_tokens
+        total[5] += usage.cache_read_input_tokens or 0
+        if usage.server_tool_use is not None:
+            total[6] += usage.web_searches
+    for (model, tier, place), (count, *tokens, searches) in sums.items():
+        part = models.price(model, models.Tokens(*tokens), batch=_is_batch(tier))
+        if part is None:
+            unpriced += count
+        else:
+            dollars += part * _factor(place) + WEB_SEARCH * searches
+    return Bill(dollars, unpriced)
+
+
 def cost(result: Result) -> Decimal | None:
     """Return the US dollars of one result, None when its price is unknown.
 
     Errored, canceled and expired requests are not billed, nor is a refusal before any output.
     """
     usage = result.usage
-    if usage is None or (result.stop_reason == "refusal" and not result.text):
+    if usage is None or not _is_billed(result):
         return Decimal(0)
-    if not _is_used(usage):
-        return Decimal(0)
-    is_batch = usage.service_tier in {"batch", None}
-    return models.price(result.model or "", usage, batch=is_batch)
-
-
-def bill(results: Iterable[Result]) -> Bill:
-    """Return what results cost together; give each request once, not once per row."""
-    dollars, unpriced = Decimal(0), 0
-    for result in results:
-        price = cost(result)
-        if price is None:
-            unpriced += 1
-        else:
-            dollars += price
-    return Bill(dollars, unpriced)
+    price = models.price(
+        result.model or "",
+        _tokens(usage),
+        batch=_is_batch(usage.service_tier),
+        large=usage.prompt_tokens > models.TIER_TOKENS,
+    )
+    if price is None:
+        return None
+    return price * _factor(usage.inference_geo) + WEB_SEARCH * usage.web_searches
 
 
 def show(dollars: Decimal) -> str:
@@ -66,5 +98,23 @@ def show(dollars: Decimal) -> str:
     return f"${dollars:.2g}" if dollars >= Decimal("0.0001") else f"${dollars:.6f}"
 
 
-def _is_used(usage: Usage) -> bool:
-    return bool(usage.prompt_tokens or usage.output_tokens)
+def _is_billed(result: Result) -> bool:
+    return result.stop_reason != "refusal" or bool(result.text)
+
+
+def _is_batch(service_tier: str | None) -> bool:
+    return service_tier in {"batch", None}
+
+
+def _factor(inference_geo: str | None) -> Decimal:
+    return US_FACTOR if inference_geo == "us" else Decimal(1)
+
+
+def _tokens(usage: Usage) -> models.Tokens:
+    return models.Tokens(
+        usage.input_tokens or 0,
+        usage.output_tokens or 0,
+        usage.cache_write_5m_tokens,
+        usage.cache_write_1h_tokens,
+        usage.cache_read_input_tokens or 0,
+    )

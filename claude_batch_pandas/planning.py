@@ -14,12 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from claude_batch_pandas import catalog
+from claude_batch_pandas import catalog, requests
 from claude_batch_pandas.catalog import OWN, Catalog
-from claude_batch_pandas.rendering import Reason, Renderer
 from claude_batch_pandas.records import RunRecord, Scope, Shard
-from claude_batch_pandas.requests import Encoded, custom_id, line
-from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits, totals
+from claude_batch_pandas.rendering import Reason, Rendered, Renderer
+from claude_batch_pandas.sharding import (
+    BODY_HEAD,
+    BODY_JOIN,
+    BODY_TAIL,
+    PLANNED_BYTES,
+    fits,
+    totals,
+)
 from claude_batch_pandas.spool import Spool, Writing, write
 
 RECIPE = "recipe.json"
@@ -43,7 +49,20 @@ class _OpenShard:
     quota: int
     first: int  # ordinal of its first request
     total: int = 0
-    size: int = 0  # bytes of the body so far, waiting lines included
+
+    def room(self, lines: Sequence[bytes]) -> int:
+        """Return how many of these lines it still takes, from the first."""
+        count = min(self.quota - self.total, len(lines))
+        size = self.file.size
+        whole = sum(map(len, lines[:count])) + len(BODY_JOIN) * count
+        if count and size + whole + len(BODY_TAIL) <= PLANNED_BYTES:
+            return count
+        for i in range(count):
+            is_first = self.total + i == 0
+            if not fits(size, len(lines[i]), is_first=is_first):
+                return i
+            size += len(lines[i]) + len(BODY_JOIN) * (not is_first)
+        return count
 
 
 @dataclass(slots=True)
@@ -104,66 +123,70 @@ class Planner:
     def _folder(self) -> Path:
         return self.spool.draft(self.record.id)
 
-    def _add(self, block: Sequence[Encoded | Reason]) -> None:
+    def _add(self, block: Rendered) -> None:
+        seen, reasons = self._seen, block.reasons
         fresh: dict[bytes, bytes] = {}
-        for item in block:
-            if isinstance(item, Encoded) and item.digest not in self._seen:
-                fresh.setdefault(item.digest, item.tail)
+        for digest, tail in zip(block.digests, block.tails, strict=True):
+            if digest is not None and tail is not None and digest not in seen:
+                fresh[digest] = tail
+        if fresh and reasons:
+            for i in reasons:  # a row that is refused may have a request all the same
+                refused = block.digests[i]
+                if refused is not None:
+                    fresh.pop(refused, None)
         if fresh:
             self._place(fresh)
-        seen = self._seen
-        for item in block:
-            if isinstance(item, Encoded):
-                self._rows.append(seen[item.digest])
+        if not reasons:
+            self._rows.extend([seen[digest] for digest in block.digests if digest is not None])
+            return
+        for i, digest in enumerate(block.digests):
+            if digest is not None and i not in reasons:
+                self._rows.append(seen[digest])
             else:
-                reason = self._reasons.setdefault(item, len(self._reasons))
+                reason = self._reasons.setdefault(reasons[i], len(self._reasons))
                 self._rows.append(-(reason + 1))
 
     def _place(self, fresh: dict[bytes, bytes]) -> None:
         """Find where each new request was sent before, or write it into a shard."""
         if self._known is None:
             self._known = self.look_up()
-        places = self._known[1].find(list(fresh))
-        lines: list[bytes] = []
-        for (digest, tail), place in zip(fresh.items(), places, strict=True):
-            self._seen[digest] = len(self._seen)
-            if place is not None:
+        index = len(self._seen)
+        for digest in fresh:
+            self._seen[digest] = index
+            index += 1
+        own: dict[bytes, bytes] = {}
+        for digest, place in zip(fresh, self._known[1].find(list(fresh)), strict=True):
+            if place is None:
+                self._references.extend((OWN, self._own + len(own)))
+                own[digest] = fresh[digest]
+            else:
                 source = self._sources.setdefault(place.run_id, len(self._sources) + 1)
                 self._references.extend((source, place.ordinal))
-                continue
-            name = custom_id(self.record.nonce, 1, self._own, digest)
-            self._references.extend((OWN, self._own))
-            self._own += 1
-            self._queue(line(name, self.renderer.encoder.head, tail), lines)
-        self._write(lines)
+        head = self.renderer.encoder.head
+        self._write(requests.lines(self.record.nonce, 1, self._own, head, own))
 
-    def _queue(self, request: bytes, lines: list[bytes]) -> None:
-        """Put a request behind those waiting to be written; begin another shard when it is time."""
-        shard = self._open
-        if shard is not None and (
-            shard.total == shard.quota or not fits(shard.size, len(request), is_first=False)
-        ):
-            self._write(lines)
-            lines.clear()
-            self._close_shard()
-        if self._open is None:
-            self._open = self._begin_shard()
-        self._open.size += len(request) + len(BODY_JOIN) * (self._open.total > 0)
-        self._open.total += 1
-        lines.append(request)
+    def _write(self, lines: list[bytes]) -> None:
+        """Write request lines into the open shard, and begin another whenever one is full."""
+        while lines:
+            shard = self._open
+            if shard is None:
+                shard = self._open = self._begin_shard()
+            count = shard.room(lines)
+            if not count:
+                self._close_shard()
+                continue
+            data = BODY_JOIN.join(lines[:count])
+            shard.file.write(BODY_JOIN + data if shard.total else data)
+            shard.total += count
+            self._own += count
+            lines = lines[count:]
 
     def _begin_shard(self) -> _OpenShard:
         number = len(self._shards)
         path = self._folder / self.spool.body(self.record.id, number).name
         file = Writing(path).__enter__()
         file.write(BODY_HEAD)
-        return _OpenShard(file, number, next(self._totals), self._own - 1, size=len(BODY_HEAD))
-
-    def _write(self, lines: list[bytes]) -> None:
-        if lines and self._open is not None:
-            is_start = self._open.total == len(lines)
-            data = BODY_JOIN.join(lines)
-            self._open.file.write(data if is_start else BODY_JOIN + data)
+        return _OpenShard(file, number, next(self._totals), self._own)
 
     def _close_shard(self) -> None:
         if self._open is None:

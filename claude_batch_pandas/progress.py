@@ -206,7 +206,7 @@ class TerminalBar:
             if self._bar is not None:
                 self._bar.close()
                 self._bar = None
-            print(progress.summary or describe(progress), file=self._stream)  # noqa: T201
+            print(progress.summary or describe(progress), file=self._stream)
 
 
 def _postfix(progress: Progress) -> str:
@@ -228,7 +228,7 @@ class Lines:
         news = _what_moves(progress)[:-1]
         if news != self._last:
             self._last = news
-            print(describe(progress), file=self._stream, flush=True)  # noqa: T201
+            print(describe(progress), file=self._stream, flush=True)
 
 
 def silent(progress: Progress) -> None:

@@ -147,52 +147,6 @@ class RunRecord:
     cancel: bool = False  # canceling was asked for
 
 
-class Usage(NamedTuple):
-    """Tokens of one answer by kind; `input_tokens` is what no cache served, as the API counts."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    cache_read_tokens: int = 0
-    thinking_tokens: int = 0  # a part of output_tokens
-    web_searches: int = 0  # requests, not tokens
-    service_tier: str | None = None
-    inference_geo: str | None = None
-
-    @property
-    def prompt_tokens(self) -> int:
-        """All input, cached or not."""
-        return (
-            self.input_tokens
-            + self.cache_write_5m_tokens
-            + self.cache_write_1h_tokens
-            + self.cache_read_tokens
-        )
-
-
-class Result(NamedTuple):
-    """What became of one request, from one line of a results file."""
-
-    status: RowStatus
-    text: str | None = None  # all text blocks joined
-    error: str | None = None  # why there is no full answer, in words
-    error_type: str | None = None  # the API's error type
-    stop_reason: str | None = None
-    model: str | None = None
-    request_id: str | None = None
-    usage: Usage | None = None
-
-
-class Answer(NamedTuple):
-    """The result of one request or row, and where it came from."""
-
-    result: Result
-    run_id: str  # the run that sent it
-    shard: int
-    attempt: int  # 0 when it was never sent
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """What a progress hook is handed. Shards and downloaded rows move; counts rarely do."""

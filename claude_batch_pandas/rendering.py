@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, Protocol
 
 from claude_batch_pandas.exceptions import InputError, MissingValueError
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.requests import ID_HEAD, ID_TAIL, Encoded, Encoder, check_params
+from claude_batch_pandas.requests import ID_HEAD, ID_TAIL, Encoder, check_params
 from claude_batch_pandas.sharding import ENVELOPE, MAX_BATCH_BYTES
 from claude_batch_pandas.templates import Prompt, Text, parse_prompt
 
 BLOCK = 1024  # rows at a time; larger blocks only page-fault
 ON_MISSING = ("skip", "error", "empty")
 ID_SIZE = 45  # bytes of a custom_id
+LARGEST_PARAMS = MAX_BATCH_BYTES - ENVELOPE - len(ID_HEAD) - ID_SIZE - len(ID_TAIL) - 1
 
 
 class Reason(NamedTuple):
@@ -23,6 +24,17 @@ class Reason(NamedTuple):
 
     status: RowStatus
     why: str
+
+
+class Rendered(NamedTuple):
+    """The requests of consecutive rows; a row without one has a reason."""
+
+    tails: Sequence[bytes | None]
+    digests: Sequence[bytes | None]
+    reasons: Mapping[int, Reason]  # by offset in the block
+
+    def __len__(self) -> int:
+        return len(self.tails)
 
 
 class Block(Protocol):
@@ -109,45 +121,47 @@ class Renderer:
         self.source.check(self.prompt.columns)
         self.encoder = Encoder(params, self.prompt, recipe.betas)
 
-    def blocks(self) -> Iterator[list[Encoded | Reason]]:
+    def blocks(self) -> Iterator[Rendered]:
         """Yield, block by block, the request of each row or the reason why there is none."""
         texts = self.prompt.texts
         if not texts:
             yield from self._constant_blocks()
             return
-        largest = MAX_BATCH_BYTES - ENVELOPE - len(self.encoder.head) - ID_SIZE
-        largest -= len(ID_HEAD) + len(ID_TAIL) + 1
         for block in self.source.blocks(self.prompt.columns, BLOCK):
-            rendered, reasons = self._render(texts, block)
-            yield list(self._encode(rendered, reasons, largest))
+            columns, reasons = self._render(texts, block)
+            encoded = self._encode(columns)
+            if not reasons and not encoded.reasons:
+                yield encoded
+            else:
+                yield _spread(encoded, reasons, block.length)
 
-    def _constant_blocks(self) -> Iterator[list[Encoded | Reason]]:
-        request = self.encoder.constant()
+    def _constant_blocks(self) -> Iterator[Rendered]:
+        tails, digests = self.encoder.constant()
         for start in range(0, len(self.source), BLOCK):
-            yield [request] * min(BLOCK, len(self.source) - start)
+            length = min(BLOCK, len(self.source) - start)
+            yield Rendered(tails * length, digests * length, {})
 
     def _render(
         self, texts: Sequence[Text], block: Block
-    ) -> tuple[list[list[str]], list[Reason | None]]:
+    ) -> tuple[list[list[str]], dict[int, Reason]]:
         """Return the texts of the rows that have all they need, and the reasons of the others."""
-        start, missing = block.start, block.missing
-        reasons: list[Reason | None] = [None] * block.length
-        present: Sequence[int] = range(start, start + block.length)
-        if missing and self.recipe.on_missing == "empty":
-            filled = [text.render_with_gaps(block.values, missing, present) for text in texts]
-            return filled, reasons
-        values = block.values
-        if missing:
-            for column, gaps in missing.items():
-                for i, is_gap in enumerate(gaps):
-                    if is_gap:
-                        reasons[i] = self._gap(column, start + i)
-            present = [start + i for i, reason in enumerate(reasons) if reason is None]
-            values = {
-                name: [cell for cell, reason in zip(cells, reasons, strict=True) if reason is None]
-                for name, cells in values.items()
-            }
-        return [text.render(values, present) for text in texts], reasons
+        missing = block.missing
+        positions: Sequence[int] = range(block.start, block.start + block.length)
+        if not missing:
+            return [text.render(block.values, positions) for text in texts], {}
+        if self.recipe.on_missing == "empty":
+            return [text.render_with_gaps(block.values, missing, positions) for text in texts], {}
+        reasons: dict[int, Reason] = {}
+        for column, gaps in missing.items():
+            for i, is_gap in enumerate(gaps):
+                if is_gap:
+                    reasons.setdefault(i, self._gap(column, block.start + i))
+        positions = [block.start + i for i in range(block.length) if i not in reasons]
+        values = {
+            name: [cell for i, cell in enumerate(cells) if i not in reasons]
+            for name, cells in block.values.items()
+        }
+        return [text.render(values, positions) for text in texts], reasons
 
     def _gap(self, column: str, position: int) -> Reason:
         if self.recipe.on_missing == "error":
@@ -158,31 +172,38 @@ class Renderer:
             raise MissingValueError(msg)
         return Reason(RowStatus.SKIPPED, f"column {column!r} is missing a value")
 
-    def _encode(
-        self, rendered: list[list[str]], reasons: list[Reason | None], largest: int
-    ) -> Iterator[Encoded | Reason]:
-        blanks = [
-            any(not text or text.isspace() for text in row) for row in zip(*rendered, strict=True)
-        ]
-        requests = iter(zip(blanks, self.encoder.encode(rendered), strict=True))
-        for reason in reasons:
-            if reason is not None:
-                yield reason
-                continue
-            is_blank, request = next(requests)
-            if is_blank:
-                yield EMPTY
-            elif request is None:
-                yield NOT_UTF8
-            elif len(request.tail) > largest:
-                size = len(request.tail) + len(self.encoder.head)
-                yield Reason(
-                    RowStatus.INVALID,
-                    f"the request has {size:,} bytes; a batch holds at most {MAX_BATCH_BYTES:,}",
-                )
-            else:
-                yield request
+    def _encode(self, columns: Sequence[Sequence[str]]) -> Rendered:
+        """Encode rows that have all they need; some may still be empty, too large or not UTF-8."""
+        tails, digests = self.encoder.encode(columns)
+        largest = LARGEST_PARAMS - len(self.encoder.head)
+        reasons: dict[int, Reason] = {}
+        for column in columns:
+            if "" in column or any(map(str.isspace, column)):
+                reasons.update((i, EMPTY) for i, text in enumerate(column) if not text.strip())
+        if None in tails or max(map(len, filter(None, tails)), default=0) > largest:
+            for i, tail in enumerate(tails):
+                if tail is None:
+                    reasons.setdefault(i, NOT_UTF8)
+                elif len(tail) > largest:
+                    size = len(tail) + len(self.encoder.head)
+                    reasons[i] = Reason(RowStatus.INVALID, TOO_LARGE.format(size))
+        return Rendered(tails, digests, reasons)
+
+
+def _spread(encoded: Rendered, reasons: Mapping[int, Reason], length: int) -> Rendered:
+    """Put encoded rows back where they stand among those that were left out before."""
+    places = [i for i in range(length) if i not in reasons]
+    tails: list[bytes | None] = [None] * length
+    digests: list[bytes | None] = [None] * length
+    whole = dict(reasons)
+    for k, i in enumerate(places):
+        if k in encoded.reasons:
+            whole[i] = encoded.reasons[k]
+        else:
+            tails[i], digests[i] = encoded.tails[k], encoded.digests[k]
+    return Rendered(tails, digests, whole)
 
 
 EMPTY = Reason(RowStatus.SKIPPED, "the rendered text is empty")
 NOT_UTF8 = Reason(RowStatus.INVALID, "the text holds a lone surrogate, which UTF-8 cannot encode")
+TOO_LARGE = f"the request has {{:,}} bytes; a batch holds at most {MAX_BATCH_BYTES:,}"

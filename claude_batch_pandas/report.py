@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from claude_batch_pandas import money
 from claude_batch_pandas.progress import duration
-from claude_batch_pandas.records import Result, RowStatus, RunRecord
+from claude_batch_pandas.records import RowStatus, RunRecord
+from claude_batch_pandas.results import Result
 
 # The order in which statuses are told: what was wanted first, then what needs attention.
 TOLD = tuple(RowStatus)
@@ -41,7 +43,8 @@ def closing_line(
     return f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Report:
     """What a run brought, in numbers; printing it shows a page of text."""
 
     run_id: str
@@ -62,7 +65,8 @@ class Report(NamedTuple):
             lines.append(f"  {count:>9,} x {why} (first at position {first})")
         return "\n".join(lines)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def make_report(record: RunRecord, rows: Sequence[Result], own: Sequence[Result]) -> Report:
@@ -82,14 +86,14 @@ def make_report(record: RunRecord, rows: Sequence[Result], own: Sequence[Result]
         if result.error is not None:
             times, first = errors.get(result.error, (0, position))
             errors[result.error] = (times + 1, first)
-    kinds = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens")
+    kinds = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_input_tokens")
     used = [result.usage for result in own if result.usage is not None]
     return Report(
         record.id,
         {str(status): counts[status] for status in TOLD if counts[status]},
         dict(sorted(errors.items(), key=lambda item: -item[1][0])),
         dict(Counter(result.stop_reason for result in rows if result.stop_reason)),
-        {kind: sum(getattr(usage, kind) for usage in used) for kind in kinds},
+        {kind: sum(getattr(usage, kind) or 0 for usage in used) for kind in kinds},
         money.bill(own),
     )
 

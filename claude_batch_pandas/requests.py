@@ -23,18 +23,21 @@ from claude_batch_pandas.templates import Prompt, Text
 
 CUSTOM_ID = re.compile(rb"([0-9a-f]{16})-([0-9]{2})-([0-9]{8})-([0-9a-f]{16})")
 DIGEST_SIZE = 16  # bytes of SHA-256 that identify a request; 2**-128 is never by chance
+HASH_SIZE = 16  # hex digits of it that stand in a custom_id
 MAX_ATTEMPTS = 99  # what two digits hold
 MAX_REQUESTS = 99_999_999  # what eight digits hold
+
+ORDINAL = slice(20, 28)  # where the ordinal stands in a custom_id
 
 ID_HEAD = b'{"custom_id":"'
 ID_TAIL = b'","params":'
 
 
 class Encoded(NamedTuple):
-    """One request: the bytes of its params after the constant head, and its content hash."""
+    """Encoded requests, one item per row in both lists; None for a row that is not UTF-8."""
 
-    tail: bytes
-    digest: bytes
+    tails: list[bytes | None]  # the params after the constant head
+    digests: list[bytes | None]  # content hashes
 
 
 class Encoder:
@@ -65,63 +68,111 @@ class Encoder:
         pieces = _splice(params, prompt)
         self.head = pieces[0]
         self._gaps = pieces[1:]
-        self._texts = len(prompt.texts)
         # The bytes before the first varying text are hashed once; a copy goes on per row.
         self._hash = hashlib.sha256(self.head)
         self._betas = b"\nanthropic-beta:" + ",".join(betas).encode() if betas else b""
 
-    def encode(self, texts: Sequence[Sequence[str]]) -> list[Encoded | None]:
-        """Return one encoded request per row, None for a row that is not UTF-8.
+    def encode(self, texts: Sequence[Sequence[str]]) -> Encoded:
+        """Encode one request per row.
 
         Parameters
         ----------
         texts : sequence of sequence of str
             One sequence of rendered texts per `Text` of the prompt, all of one length.
         """
-        if not self._texts:
-            msg = "encode() needs at least one varying text; use constant() instead."
-            raise ValueError(msg)
         try:
-            quoted = [list(map(orjson.dumps, column)) for column in texts]
-        except TypeError:  # a lone surrogate; find the rows that have one
-            return [self._encode_one(row) for row in zip(*texts, strict=True)]
-        gaps = self._gaps
-        if len(quoted) == 1:
-            end = gaps[0]
-            tails = [text + end for text in quoted[0]]
-        else:
-            tails = [
-                b"".join(part for pair in zip(row, gaps, strict=True) for part in pair)
-                for row in zip(*quoted, strict=True)
+            tails: list[bytes | None] = [
+                *self._splice(*(map(orjson.dumps, part) for part in texts))
             ]
-        return [Encoded(tail, self._digest(tail)) for tail in tails]
+        except TypeError:  # a lone surrogate; find the rows that have one
+            tails = [self._splice_one(row) for row in zip(*texts, strict=True)]
+        return Encoded(tails, self._digests(tails))
 
     def constant(self) -> Encoded:
-        """Return the one request of a prompt without varying texts."""
-        return Encoded(b"", self._digest(b""))
+        """Encode the one request of a prompt without varying texts."""
+        return Encoded([b""], self._digests([b""]))
 
-    def _encode_one(self, row: Sequence[str]) -> Encoded | None:
+    def _splice(self, *quoted: Iterable[bytes]) -> Iterable[bytes]:
+        if len(quoted) == 1:
+            end = self._gaps[0]
+            return [text + end for text in quoted[0]]
+        # The gaps vary in nothing, so each row is its texts poured into one bytes pattern.
+        pattern = b"".join(b"%b" + gap.replace(b"%", b"%%") for gap in self._gaps)
+        return [pattern % row for row in zip(*quoted, strict=True)]
+
+    def _splice_one(self, row: Sequence[str]) -> bytes | None:
         try:
-            quoted = [orjson.dumps(text) for text in row]
+            (tail,) = self._splice(*([orjson.dumps(text)] for text in row))
         except TypeError:
             return None
-        tail = b"".join(part for pair in zip(quoted, self._gaps, strict=True) for part in pair)
-        return Encoded(tail, self._digest(tail))
+        return tail
 
-    def _digest(self, tail: bytes) -> bytes:
-        content = self._hash.copy()
-        content.update(tail + self._betas)
-        return content.digest()[:DIGEST_SIZE]
+    def _digests(self, tails: Sequence[bytes | None]) -> list[bytes | None]:
+        # The longest loop of a run: one copy of the half-done hash per row, nothing else.
+        copy, end = self._hash.copy, self._betas
+        digests: list[bytes | None] = []
+        for tail in tails:
+            if tail is None:
+                digests.append(None)
+                continue
+            content = copy()
+            content.update(tail + end if end else tail)
+            digests.append(content.digest()[:DIGEST_SIZE])
+        return digests
 
 
-def line(custom_id: bytes, head: bytes, tail: bytes) -> bytes:
-    """Return one request as it stands in a body and in a requests JSONL file."""
-    return b"".join((ID_HEAD, custom_id, ID_TAIL, head, tail, b"}"))
+def lines(
+    nonce: str, attempt: int, first: int, head: bytes, requests: Mapping[bytes, bytes]
+) -> list[bytes]:
+    """Return requests as they stand in a body and in a requests JSONL file.
+
+    Parameters
+    ----------
+    nonce : str
+    attempt : int
+    first : int
+        Ordinal of the first one.
+    head : bytes
+        What every request's params begin with.
+    requests : mapping of bytes to bytes
+        Content hash -> the params after the head.
+    """
+    hashes = b"".join(requests).hex().encode()
+    start = ID_HEAD + id_prefix(nonce, attempt)
+    middle = ID_TAIL + head
+    size = 2 * DIGEST_SIZE
+    return [
+        b"%b%08d-%b%b%b}"
+        % (start, first + i, hashes[i * size : i * size + HASH_SIZE], middle, tail)
+        for i, tail in enumerate(requests.values())
+    ]
 
 
 def custom_id(nonce: str, attempt: int, ordinal: int, digest: bytes) -> bytes:
     """Return the custom_id of one request of one attempt; always 45 bytes."""
-    return b"%s-%02d-%08d-%s" % (nonce.encode(), attempt, ordinal, digest[:8].hex().encode())
+    return b"%s-%02d-%08d-%s" % (
+        nonce.encode(),
+        attempt,
+        ordinal,
+        digest.hex()[:HASH_SIZE].encode(),
+    )
+
+
+def custom_ids(
+    nonce: str, attempt: int, ordinals: Iterable[int], hashes: Iterable[str]
+) -> list[str]:
+    """Return the custom_ids of many requests of one attempt.
+
+    Parameters
+    ----------
+    nonce : str
+    attempt : int
+    ordinals : iterable of int
+    hashes : iterable of str
+        The last part of each custom_id.
+    """
+    prefix = id_prefix(nonce, attempt).decode()
+    return [f"{prefix}{i:08d}-{part}" for i, part in zip(ordinals, hashes, strict=True)]
 
 
 def id_prefix(nonce: str, attempt: int) -> bytes:

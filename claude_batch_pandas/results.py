@@ -8,12 +8,12 @@ standard library, so that one odd line costs at most one row. Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from claude_batch_pandas.records import Result, RowStatus, Usage
+from claude_batch_pandas.records import RowStatus
 
 # Stop reasons that mean the answer was cut, and what a person can do about each.
 CUT = {
@@ -42,16 +42,60 @@ class _ServerTools(msgspec.Struct, gc=False):
     web_search_requests: int | None = None
 
 
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+class Usage(msgspec.Struct, gc=False):
+    """Tokens of one answer by kind, named and counted as the API does; None means 0."""
+
+    input_tokens: int | None = None  # what no cache served
+    output_tokens: int | None = None  # thinking included
+    cache_creation_input_tokens: int | None = None  # written to a cache, for 5 minutes or an hour
     cache_read_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
     server_tool_use: _ServerTools | None = None
     service_tier: str | None = None
     inference_geo: str | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All input, cached or not."""
+        read, written = self.cache_read_input_tokens, self.cache_creation_input_tokens
+        return (self.input_tokens or 0) + (read or 0) + (written or 0)
+
+    @property
+    def cache_write_1h_tokens(self) -> int:
+        """Tokens written to a cache for an hour."""
+        split = self.cache_creation
+        return 0 if split is None else split.ephemeral_1h_input_tokens or 0
+
+    @property
+    def cache_write_5m_tokens(self) -> int:
+        """Tokens written to a cache for five minutes."""
+        return max(0, (self.cache_creation_input_tokens or 0) - self.cache_write_1h_tokens)
+
+    @property
+    def thinking_tokens(self) -> int:
+        """The part of the output that was thinking."""
+        details = self.output_tokens_details
+        return 0 if details is None else details.thinking_tokens or 0
+
+    @property
+    def web_searches(self) -> int:
+        """Requests to the web search tool, not tokens."""
+        tools = self.server_tool_use
+        return 0 if tools is None else tools.web_search_requests or 0
+
+
+class Result(msgspec.Struct, gc=False, frozen=True):
+    """What became of one request, from one line of a results file."""
+
+    status: RowStatus
+    text: str | None = None  # all text blocks joined
+    error: str | None = None  # why there is no full answer, in words
+    error_type: str | None = None  # the API's error type
+    stop_reason: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    usage: Usage | None = None
 
 
 class _StopDetails(msgspec.Struct, gc=False):
@@ -65,7 +109,7 @@ class _Message(msgspec.Struct, gc=False):
     model: str | None = None
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 class _InnerError(msgspec.Struct, gc=False):
@@ -94,34 +138,39 @@ class _Line(msgspec.Struct, gc=False):
 _lines = msgspec.json.Decoder(_Line)
 
 
-def read(lines: Iterable[bytes], *, usage: bool = True) -> Iterator[tuple[str, Result]]:
-    """Yield (custom_id, Result) per readable line; a line that cannot be read is left out.
+def read(blocks: Iterable[bytes]) -> Iterator[list[tuple[str, Result]]]:
+    """Yield (custom_id, Result) of the readable lines, a list per block.
 
     Parameters
     ----------
-    lines : iterable of bytes
-        Lines of a results file, without their newlines.
-    usage : bool
-        Whether to read the tokens as well.
+    blocks : iterable of bytes
+        Whole lines of a results file, one or many at a time.
     """
-    for parsed in _parse(lines):
-        if parsed is not None:
-            yield parsed.custom_id, _result(parsed.result, usage=usage)
+    for block in blocks:
+        yield [(line.custom_id, _result(line.result)) for line in _parse(block) if line is not None]
 
 
-def read_tags(lines: Iterable[bytes]) -> Iterator[tuple[str, str] | None]:
-    """Yield (custom_id, result type) per line, None for a line that `read` would leave out."""
-    for parsed in _parse(lines):
-        yield None if parsed is None else (parsed.custom_id, parsed.result.type)
+def read_tags(blocks: Iterable[bytes]) -> Iterator[list[tuple[str, str] | None]]:
+    """Yield (custom_id, result type) per line, None for one that cannot be read, as lists."""
+    for block in blocks:
+        yield [
+            None if line is None else (line.custom_id, line.result.type) for line in _parse(block)
+        ]
 
 
-def _parse(lines: Iterable[bytes]) -> Iterator[_Line | None]:
-    decode = _lines.decode
-    for raw in lines:
-        try:
-            yield decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            yield _read_again(raw)
+def _parse(block: bytes) -> Sequence[_Line | None]:
+    try:
+        return _lines.decode_lines(block)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        lines = block.removesuffix(b"\n").split(b"\n")
+        return [_parse_one(line) for line in lines]
+
+
+def _parse_one(raw: bytes) -> _Line | None:
+    try:
+        return _lines.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_again(raw)
 
 
 def _read_again(raw: bytes) -> _Line | None:
@@ -146,9 +195,9 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
-def _result(outcome: _Outcome, *, usage: bool) -> Result:
+def _result(outcome: _Outcome) -> Result:
     if outcome.type == "succeeded" and outcome.message is not None:
-        return _answer(outcome.message, usage=usage)
+        return _answer(outcome.message)
     if outcome.type == "errored":
         return _error(outcome.error)
     if outcome.type == "expired":
@@ -161,37 +210,21 @@ def _result(outcome: _Outcome, *, usage: bool) -> Result:
     return Result(RowStatus.ERRORED, error=why, error_type=outcome.type)
 
 
-def _answer(message: _Message, *, usage: bool) -> Result:
+def _answer(message: _Message) -> Result:
     # Thinking, tool and other blocks may come first, between or alone: only text is the answer.
-    content = message.content
+    content, reason = message.content, message.stop_reason
     if len(content) == 1 and content[0].type == "text":
         text = content[0].text or ""
     else:
-        text = "".join(part.text or "" for part in content if part.type == "text")
-    status, error = _judge(message)
-    return Result(
-        status,
-        text,
-        error,
-        None,
-        message.stop_reason,
-        message.model,
-        message.id,
-        _usage(message.usage) if usage else None,
-    )
-
-
-def _judge(message: _Message) -> tuple[RowStatus, str | None]:
-    reason = message.stop_reason
-    if reason == "end_turn":
-        return RowStatus.SUCCEEDED, None
+        text = "".join([part.text or "" for part in content if part.type == "text"])
+    status, error = RowStatus.SUCCEEDED, None
     if reason == "refusal":
         details = message.stop_details or _StopDetails()
         parts = [part for part in (details.category, details.explanation) if part]
-        return RowStatus.REFUSED, ": ".join(["the model refused to answer", *parts])
-    if reason in CUT:
-        return RowStatus.TRUNCATED, CUT[reason]
-    return RowStatus.SUCCEEDED, None
+        status, error = RowStatus.REFUSED, ": ".join(["the model refused to answer", *parts])
+    elif reason in CUT:
+        status, error = RowStatus.TRUNCATED, CUT[reason]
+    return Result(status, text, error, None, reason, message.model, message.id, message.usage)
 
 
 def _error(error: _Error | None) -> Result:
@@ -204,23 +237,4 @@ def _error(error: _Error | None) -> Result:
         error=f"{inner.type}: {inner.message or 'no message'}",
         error_type=inner.type,
         request_id=error.request_id,
-    )
-
-
-def _usage(usage: _Usage | None) -> Usage | None:
-    if usage is None:
-        return None
-    writes = usage.cache_creation_input_tokens or 0
-    split = usage.cache_creation
-    hour = (split.ephemeral_1h_input_tokens or 0) if split else 0
-    return Usage(
-        usage.input_tokens or 0,
-        usage.output_tokens or 0,
-        max(0, writes - hour),
-        hour,
-        usage.cache_read_input_tokens or 0,
-        (usage.output_tokens_details.thinking_tokens or 0) if usage.output_tokens_details else 0,
-        (usage.server_tool_use.web_search_requests or 0) if usage.server_tool_use else 0,
-        usage.service_tier,
-        usage.inference_geo,
     )

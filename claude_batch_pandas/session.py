@@ -25,13 +25,12 @@ from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import INDEX, NO_SCOPE, Draft, Planner
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope
 from claude_batch_pandas.rendering import Recipe, Renderer
 from claude_batch_pandas.report import Preview
-from claude_batch_pandas.requests import Encoded
-from claude_batch_pandas.handles import Run
 from claude_batch_pandas.settings import PROGRESS, options
 from claude_batch_pandas.sharding import check_shard_size
 from claude_batch_pandas.spool import Spool, write
@@ -109,12 +108,15 @@ def preview(data: Any, call: Call, n: int) -> Preview:
     renderer = Renderer(frames.Source(df), _recipe(call))
     requests: list[dict[str, Any]] = []
     notes: list[str] = []
-    items = (item for block in renderer.blocks() for item in block)
-    for position, item in enumerate(items):
-        if isinstance(item, Encoded):
-            requests.append(orjson.loads(renderer.encoder.head + item.tail))
-        else:
-            notes.append(f"The row at position {position} is {item.status}: {item.why}.")
+    position = 0
+    for block in renderer.blocks():
+        for i, tail in enumerate(block.tails):
+            if tail is None or i in block.reasons:
+                status, why = block.reasons[i]
+                notes.append(f"The row at position {position + i} is {status}: {why}.")
+            elif len(requests) < n:
+                requests.append(orjson.loads(renderer.encoder.head + tail))
+        position += len(block)
         if len(requests) == n:
             break
     return Preview(requests, len(df), notes)

@@ -166,6 +166,23 @@ def read_lines(path: Path) -> Iterator[bytes]:
             yield line.removesuffix(b"\n")
 
 
+def read_line_blocks(path: Path) -> Iterator[bytes]:
+    r"""Yield a file in blocks of whole lines; only the last may lack its ``\n``.
+
+    A line longer than a block is collected in pieces and joined once.
+    """
+    pieces: list[bytes] = []
+    for block in read_blocks(path):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*pieces, block[:end]])
+            pieces = [block[end:]] if end < len(block) else []
+        else:
+            pieces.append(block)
+    if pieces:
+        yield b"".join(pieces)
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb", buffering=0) as file:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from claude_batch_pandas import collecting, resending
+from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.client import Listing, is_refusal
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
@@ -19,8 +20,8 @@ from claude_batch_pandas.polling import Pace, Verdict, explain, judge
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconcile import Next, candidates, decide
 from claude_batch_pandas.records import Batch, RunRecord, Shard, ShardState
-from claude_batch_pandas.results import read_tags
 from claude_batch_pandas.requests import id_prefix
+from claude_batch_pandas.results import read_tags
 
 HOLD_SECONDS = 300.0  # a full queue is asked again after this, even if no shard of ours ended
 SHORT_SETTLE_SECONDS = 10.0  # after a 429 or 529 that says in the API's own words that it refused
@@ -58,10 +59,14 @@ class Steps:
     engine: Engine
     tell: Callable[[str], None]
     note: str = ""
+    _reader: Reader = field(init=False)
     _shards: list[Shard] = field(default_factory=list)
     _agendas: dict[int, _Agenda] = field(default_factory=dict)
     _held_until: float = 0.0
     _held_open: int | None = None  # open shards when the queue was full
+
+    def __post_init__(self) -> None:
+        self._reader = self.engine.reader()
 
     def refresh(self) -> None:
         """Read the run and its shards from the ledger."""
@@ -273,9 +278,9 @@ class Steps:
 
     def _is_ours(self, shard: Shard, batch: Batch) -> bool:
         prefix = id_prefix(self.record.nonce, shard.attempt).decode()
-        expected = frozenset(self.engine.answers.expected(self.record, shard))
+        expected = frozenset(self._reader.expected(self.record, shard))
         with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
-            for tag in read_tags(resending.first_lines(blocks)):
+            for (tag,) in read_tags(resending.first_lines(blocks)):
                 if tag is not None:
                     return tag[0].startswith(prefix) and tag[0] in expected
         return False
@@ -296,7 +301,7 @@ class Steps:
             return
         engine.store.mark_seen(shard, batch)
         self.tell("")
-        expected = engine.answers.expected(self.record, shard)
+        expected = self._reader.expected(self.record, shard)
         path = engine.spool.results(shard.run_id, shard.number)
         collected = collecting.collect(engine.client, batch, shard, expected, path)
         engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)

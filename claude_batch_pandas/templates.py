@@ -245,7 +245,7 @@ def _split(field: str, known: frozenset[str]) -> tuple[str, str]:
 
 def _refuse_syntax(name: str, known: frozenset[str]) -> str:
     """Raise for fields that ask for more than a column; return the name when it is just unknown."""
-    base = name.split(".")[0].split("[")[0].split("!")[0]
+    base = name.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0].split("!", maxsplit=1)[0]
     if not name.strip() or (name.isdigit() and not any(column.isdigit() for column in known)):
         msg = (
             f"The template has a positional field {{{name}}}; name a column instead, "

@@ -19,7 +19,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, PausedError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import measure
-from claude_batch_pandas.records import Progress, RunRecord, RunState, Shard
+from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.steps import Steps
 
 FOLLOW_SECONDS = 1.0  # between two looks at a ledger that another process writes
@@ -106,10 +106,10 @@ class Worker:
         try:
             if _is_paused(self._run):
                 self._engine.store.set_state(self._run.id, RunState.SUBMITTING)
-            self._needed = self._engine.answers.needed(self._run)
+            self._needed = self._engine.reader().needed(self._run)
             self._check_origin()
             self._drive()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+        except BaseException as error:
             self.failure = error
             if not isinstance(error, BatchError):
                 log.debug("run %s stopped", self._run.id, exc_info=True)
