@@ -29,7 +29,7 @@ class Claude:
     def __repr__(self) -> str:
         return "<claude: batch(template=...), submit(template=...), preview(template=...)>"
 
-    def batch(
+    def batch(  # noqa: PLR0913 - each is one thing a caller may say
         self,
         template: Template,
         *,

@@ -103,10 +103,10 @@ class Client:
         str or None
             None when the SDK fetches credentials by itself.
         """
-        signing = self._sdk.auth_headers or {
+        signing = {
             name: value
             for name, value in self._sdk.default_headers.items()
-            if name.lower() in {"authorization", "x-api-key"}
+            if name.lower() in {"authorization", "x-api-key"} and isinstance(value, str)
         }
         if not signing:
             return None
@@ -202,13 +202,15 @@ class Client:
         headers = {"Accept": "application/binary", "Accept-Encoding": "identity"}
 
         def send() -> httpx2.Response:
-            return self._sdk.get(
-                f"{BATCHES}/{_safe(batch_id)}/results",
+            path = f"{BATCHES}/{_safe(batch_id)}/results"
+            answer: httpx2.Response = self._sdk.get(
+                path,
                 cast_to=_response(),
                 stream=True,
                 stream_cls=_no_stream(),
                 options=_once(headers),
             )
+            return answer
 
         response = _ask(send)
         try:
@@ -261,7 +263,13 @@ def is_refusal(error: APIError) -> bool:
 def _build() -> anthropic.Anthropic:
     import anthropic
 
-    return anthropic.Anthropic(http_client=anthropic.DefaultHttpxClient(follow_redirects=False))
+    transport = anthropic.DefaultHttpxClient(follow_redirects=False)
+    try:
+        return anthropic.Anthropic(http_client=transport)
+    except (anthropic.AnthropicError, ValueError) as error:
+        transport.close()
+        words = f"The SDK found credentials that it cannot use: {error}"
+    raise CredentialsError(words)
 
 
 def _accept(sdk: Any) -> anthropic.Anthropic:

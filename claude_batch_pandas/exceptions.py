@@ -97,7 +97,7 @@ class WaitTimeoutError(BatchError, TimeoutError):
 
 
 class RunNotFoundError(BatchError, KeyError):
-    """This ledger holds no run of that id."""
+    """The ledger holds no run of that id."""
 
     __str__ = Exception.__str__
 

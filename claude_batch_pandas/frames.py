@@ -23,7 +23,7 @@ from claude_batch_pandas.templates import missing_columns
 
 # pandas 3 copies on write and has a string dtype of its own; 2.x needs a real copy.
 PANDAS_3 = int(pd.__version__.split(".")[0]) >= 3  # noqa: PLR2004
-STRING = "str" if PANDAS_3 else "string"
+STRING: Any = "str" if PANDAS_3 else "string"
 STATUSES = [str(status) for status in RowStatus]
 CODES = {status: code for code, status in enumerate(RowStatus)}
 TOKENS = (
@@ -150,7 +150,7 @@ def as_frame(data: Any) -> pd.DataFrame:
     raise InputError(msg)
 
 
-def check_output(df: pd.DataFrame | None, output: str, *, replace: bool) -> None:
+def check_output(df: pd.DataFrame | None, output: Any, *, replace: bool) -> None:
     """Refuse an output name that cannot be a new column; None for a frame of its own.
 
     Raises
@@ -200,7 +200,7 @@ def join(data: Any, output: str, rows: Sequence[Result]) -> pd.DataFrame:
     columns = answer_columns(output, rows)
     if isinstance(data, pd.Series):
         return on_index(data.index, columns)
-    out = data.copy(deep=not PANDAS_3)
+    out: pd.DataFrame = data.copy(deep=not PANDAS_3)
     for name, values in columns.items():
         out[name] = values
     return out
@@ -238,9 +238,10 @@ def details(index: pd.Index, answers: Answers, dollars: Sequence[Decimal | None]
     return on_index(index, columns)
 
 
-def _statuses(results: Sequence[Result]) -> pd.Categorical:
-    codes = [CODES[result.status] for result in results]
-    return pd.Categorical.from_codes(codes, categories=STATUSES)
+def _statuses(results: Sequence[Result]) -> Any:
+    codes: Any = np.array([CODES[result.status] for result in results], dtype=np.int8)
+    kinds: Any = pd.CategoricalDtype(STATUSES)
+    return pd.Categorical.from_codes(codes, dtype=kinds)
 
 
 def _value(row: Result) -> str | None:
@@ -271,7 +272,8 @@ def load_index(data: bytes | None, rows: int) -> pd.Index:
     levels = pd.read_parquet(io.BytesIO(data))
     names = json.loads(levels.attrs.get("names", "[null]"))
     if levels.shape[1] == 1:
-        return pd.Index(levels["0"].array, name=names[0])
+        index: pd.Index = pd.Index(levels["0"].array, name=names[0])
+        return index
     return pd.MultiIndex.from_frame(levels, names=names)
 
 

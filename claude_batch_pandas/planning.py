@@ -125,10 +125,11 @@ class Planner:
 
     def _add(self, block: Rendered) -> None:
         seen, reasons = self._seen, block.reasons
-        fresh: dict[bytes, bytes] = {}
-        for digest, tail in zip(block.digests, block.tails, strict=True):
-            if digest is not None and tail is not None and digest not in seen:
-                fresh[digest] = tail
+        fresh = {
+            digest: tail
+            for digest, tail in zip(block.digests, block.tails, strict=True)
+            if digest is not None and tail is not None and digest not in seen
+        }
         if fresh and reasons:
             for i in reasons:  # a row that is refused may have a request all the same
                 refused = block.digests[i]

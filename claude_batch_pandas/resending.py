@@ -130,9 +130,8 @@ def _latest_lines(
         if wanted.isdisjoint(ordinals):
             continue
         try:
-            for ordinal, line in zip(ordinals, _requests(spool, shard), strict=True):
-                if ordinal in wanted:
-                    lines[ordinal] = line
+            both = zip(ordinals, _requests(spool, shard), strict=True)
+            lines.update({ordinal: line for ordinal, line in both if ordinal in wanted})
         except (OSError, ValueError) as error:
             msg = f"The requests of shard {shard.number} of run {shard.run_id} are gone: {error}."
             raise LedgerError(msg) from error

@@ -99,7 +99,7 @@ def batch(data: Any, call: Call) -> pd.DataFrame:
     return submit(data, call).wait().columns(data)
 
 
-def preview(data: Any, call: Call, n: int) -> Preview:
+def preview(data: Any, call: Call, n: Any) -> Preview:
     """Render the first `n` requests of a call; nothing is sent or written."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         msg = f"n must be a whole number of at least 1, not {n!r}."

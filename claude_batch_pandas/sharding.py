@@ -8,6 +8,7 @@ A batch holds at most 100,000 requests and 256 MB, whichever comes first; whethe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from claude_batch_pandas.exceptions import InputError
 
@@ -25,7 +26,7 @@ DEFAULT_SHARDS = 10
 SMALLEST_DEFAULT, LARGEST_DEFAULT = 500, 10_000
 
 
-def check_shard_size(shard_size: int | None) -> int | None:
+def check_shard_size(shard_size: Any) -> int | None:
     """Return the shard size, or refuse one that no batch can have.
 
     Raises
@@ -41,7 +42,7 @@ def check_shard_size(shard_size: int | None) -> int | None:
             f"not {shard_size!r}."
         )
         raise InputError(msg)
-    return shard_size
+    return int(shard_size)
 
 
 def totals(rows: int, shard_size: int | None = None) -> Iterator[int]:
@@ -66,7 +67,7 @@ def totals(rows: int, shard_size: int | None = None) -> Iterator[int]:
         shards = -(-rows // shard_size)
         spare = shards * shard_size - rows
         step = 1 if spare >= shards * (shards - 1) // 2 else 0
-    spread = max(1, shard_size // 10)
+    spread = shard_size // 2 + 1  # and then from the start again
     shard = 0
     while True:
         yield shard_size - step * (shard % spread)

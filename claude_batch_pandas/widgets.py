@@ -25,18 +25,20 @@ class NotebookBar:
 
     def __call__(self, progress: Progress) -> None:
         """Draw the bar, or replace it by text that survives a restart."""
-        from IPython.display import HTML, display
+        from IPython import display as ipython
+
+        show: Any = ipython
 
         if progress.summary or progress.is_over:
-            text = HTML(f"<div class='cbp-run'>{escape(describe(progress))}</div>")
+            text = show.HTML(f"<div class='cbp-run'>{escape(describe(progress))}</div>")
             if self._handle is None:
-                display(text)
+                show.display(text)
             else:
                 self._handle.update(text)
                 self._close()
             return
         if self._handle is None:
-            self._handle = display(self._make(), display_id=True)
+            self._handle = show.display(self._make(), display_id=True)
         self._bar.max = max(progress.shards, 1)
         self._bar.value = progress.ended
         self._label.value = f"{describe(progress)} (interrupt detaches)"

@@ -234,6 +234,13 @@ class Crew:
         worker = self._workers.get(run_id)
         return None if worker is None or worker.done.is_set() else worker
 
+    def stop(self) -> None:
+        """Stop every worker where it is, and forget them."""
+        for worker in list(self._workers.values()):
+            worker.stop()
+            worker.done.wait()
+        self._workers.clear()
+
     def leave(self, timeout: float) -> None:
         """Stop every worker once what it planned is sent, within that many seconds in all."""
         deadline = time.monotonic() + timeout

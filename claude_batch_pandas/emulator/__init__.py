@@ -1,0 +1,22 @@
+"""A local Message Batches API: for demos, for tests, for trying a run without a key.
+
+It keeps batches in memory, refuses what the API refuses when the API does, and answers by simple
+rules; every answer says that it is simulated. It knows nothing of the rest of the package.
+"""
+
+from __future__ import annotations
+
+try:
+    import werkzeug  # noqa: F401 - only asked whether it is there
+except ImportError as error:
+    message = (
+        "The emulator needs Werkzeug; install it with: pip install 'claude-batch-pandas[emulator]'"
+    )
+    raise ImportError(message) from error
+
+from .app import Emulator
+from .faults import Fault
+from .rules import Rule
+from .server import serve
+
+__all__ = ["Emulator", "Fault", "Rule", "serve"]

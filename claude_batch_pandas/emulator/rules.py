@@ -1,0 +1,108 @@
+"""What shall become of a request, by rule: the script of a test or of a demo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from claude_batch_pandas.exceptions import InputError
+
+from .checks import Frame, params_error, read_params
+from .prompts import last_user_text
+
+OUTCOMES = (
+    "succeeded",
+    "errored",
+    "expired",
+    "canceled",
+    "refusal",
+    "max_tokens",
+    "pause_turn",
+    "tool_use",
+    "context_window",
+    "empty",  # succeeded, without any text
+    "unknown_type",  # a result type nobody knows yet
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What becomes of the requests it matches; the first rule that matches a request wins.
+
+    A request must fit every condition that is given (`contains`, `model`, `every`); a rule without
+    conditions matches all. Requests whose params the API refuses are errored before any rule.
+
+    Parameters
+    ----------
+    outcome : str
+        ``"succeeded"``, ``"errored"``, ``"expired"``, ``"canceled"``, ``"refusal"``,
+        ``"max_tokens"``, ``"pause_turn"``, ``"tool_use"``, ``"context_window"``, ``"empty"`` (an
+        answer without text) or ``"unknown_type"`` (a result type nobody knows).
+    error_type, message : str
+        The error of an errored request.
+    flat : bool
+        Write the error on one level, as some samples show it, instead of the API's two.
+    contains : str, optional
+        Matches when the last user text contains it.
+    model : str, optional
+        Matches requests to this model.
+    every : int, optional
+        Matches every n-th request of a batch: of four with ``every=2``, the second and the fourth.
+    text : str, optional
+        The answer to give.
+    delay : float
+        Seconds of the emulator's clock by which such a request holds its batch's end up.
+
+    Examples
+    --------
+    >>> Rule(outcome="errored", error_type="overloaded_error", every=100).outcome
+    'errored'
+    """
+
+    outcome: str
+    error_type: str = "api_error"
+    message: str = "[simulated] Internal server error"
+    flat: bool = False
+    contains: str | None = None
+    model: str | None = None
+    every: int | None = None
+    text: str | None = None
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no request could ever follow."""
+        if self.outcome not in OUTCOMES:
+            message = f"No outcome {self.outcome!r}. A rule can ask for: {list(OUTCOMES)}."
+            raise InputError(message)
+        if self.every is not None and self.every < 1:
+            message = f"every={self.every} matches nothing. Pass 1 or more."
+            raise InputError(message)
+        if self.delay < 0:
+            message = f"delay={self.delay} is in the past. Pass 0 or more seconds."
+            raise InputError(message)
+
+    def matches(self, position: int, params: Mapping[str, Any]) -> bool:
+        """Whether the request at this position of its batch falls under the rule."""
+        if self.every is not None and (position + 1) % self.every:
+            return False
+        if self.model is not None and params.get("model") != self.model:
+            return False
+        return self.contains is None or self.contains in last_user_text(params)
+
+
+def plan(rules: Sequence[Rule], frames: Sequence[Frame]) -> dict[int, Rule]:
+    """Return what was decided about requests, by position; the others simply get an answer."""
+    planned: dict[int, Rule] = {}
+    for position, frame in enumerate(frames):
+        params = read_params(frame, position)
+        if error := params_error(params):
+            planned[position] = Rule(
+                outcome="errored", error_type=error.type, message=error.message
+            )
+            continue
+        for rule in rules:
+            if rule.matches(position, params):
+                planned[position] = rule
+                break
+    return planned

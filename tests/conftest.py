@@ -1,0 +1,99 @@
+"""What every test starts from: a ledger of its own, no credentials, a clock that jumps."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx2
+import pandas as pd
+import pytest
+
+import claude_batch_pandas as cbp
+from claude_batch_pandas import session
+from claude_batch_pandas.emulator import Emulator
+
+
+class JumpingClock:
+    """Time that passes only when somebody waits for it, and then at once."""
+
+    def __init__(self, start: float = 1_800_000_000.0) -> None:
+        self._now = start
+        self._mutex = threading.Lock()
+
+    def now(self) -> float:
+        """Return the virtual seconds since 1970."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the same; it never goes back."""
+        return self._now
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Let the time pass."""
+        self.advance(seconds)
+        return event.is_set()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass without anybody waiting."""
+        with self._mutex:
+            self._now += seconds
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a ledger of its own and no credentials."""
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE_BATCH"))]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "ledger"
+    monkeypatch.setenv("CLAUDE_BATCH_HOME", str(folder))
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the SDK looks for a profile
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    cbp.options.progress = "none"
+    yield folder
+    session.crew.stop()
+    cbp.options.reset()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> JumpingClock:
+    """Let the package live on a clock that jumps."""
+    jumping = JumpingClock()
+    monkeypatch.setattr(session, "clock", jumping)
+    return jumping
+
+
+@pytest.fixture
+def connect() -> Callable[..., anthropic.Anthropic]:
+    """Return a function that makes a real SDK client for an emulator in this process."""
+
+    def client(emulator: Emulator, api_key: str = "key-of-a-test", **options: Any) -> Any:
+        transport = emulator.transport()
+        return anthropic.Anthropic(
+            api_key=api_key, http_client=httpx2.Client(transport=transport), **options
+        )
+
+    return client
+
+
+@pytest.fixture
+def emulator(clock: JumpingClock) -> Emulator:
+    """Return an API that ends every batch after a virtual minute."""
+    return Emulator(clock=clock.now, duration=60.0)
+
+
+@pytest.fixture
+def client(emulator: Emulator, connect: Callable[..., Any]) -> anthropic.Anthropic:
+    """Return a real SDK client that talks to the emulator."""
+    return connect(emulator)
+
+
+@pytest.fixture
+def queries() -> pd.DataFrame:
+    """Return a small frame of bank queries with a duplicate index."""
+    texts = ["Where is my card?", "I lost my card!", "Top up failed", "Where is my card?"]
+    return pd.DataFrame({"text": texts, "n": [1, 2, 3, 4]}, index=[7, 7, 8, 9])
