@@ -82,6 +82,7 @@ def submit(data: Any, call: Call) -> Run:
     engine = _engine(call.client)
     record = _record(recipe, call, engine)
     with locks.held(engine.store.home / locks.PLANNING):
+        engine.spool.sweep()
         planner = Planner(
             renderer,
             engine.spool,

@@ -63,6 +63,11 @@ class Spool:
         """Delete a draft that is not needed."""
         shutil.rmtree(self.root / f"{DRAFT}{run_id}", ignore_errors=True)
 
+    def sweep(self) -> None:
+        """Delete the drafts of planners that died; call it only while no other one can plan."""
+        for path in self.root.glob(f"{DRAFT}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
     def body(self, run_id: str, shard: int) -> Path:
         """Return the path of the request body of a shard."""
         return self.folder(run_id) / f"shard-{shard:04d}.requests.json"

@@ -91,7 +91,8 @@ class Steps:
         """
         self.note = ""
         now = self.engine.clock.monotonic()
-        for shard in self._shards:
+        for number in range(len(self._shards)):
+            shard = self._shards[number]
             if shard.is_settled:
                 continue
             agenda = self._agenda(shard)
@@ -103,6 +104,7 @@ class Steps:
                 agenda.trouble_since = None
             except (APIError, CredentialsError) as error:
                 self._weather(error, agenda)
+            self.refresh()  # what may go out next depends on what just did
         self._move()
         left = [shard for shard in self._shards if not shard.is_settled]
         if not left:

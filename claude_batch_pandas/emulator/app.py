@@ -77,6 +77,8 @@ class Emulator:
 
     Attributes
     ----------
+    rules : tuple of Rule
+        May be changed; batches that exist keep theirs.
     batches : list of SimulatedBatch
         Every batch ever created, oldest first, deleted ones included.
     calls : list of Call
@@ -120,7 +122,7 @@ class Emulator:
             raise InputError(message)
         self.batches: list[SimulatedBatch] = []
         self.calls: list[Call] = []
-        self._rules = tuple(rules)
+        self.rules = tuple(rules)
         self._faults = FaultScript(faults)
         self._clock = clock
         self._speed = speed
@@ -205,7 +207,7 @@ class Emulator:
 
     def _create(self, request: Request, body: bytes | None) -> dict[str, Any]:
         frames = read_batch(body)
-        planned = plan(self._rules, frames)
+        planned = plan(self.rules, frames)
         total = len(frames)
         duration = self._duration
         if duration is None:

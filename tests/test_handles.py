@@ -1,0 +1,393 @@
+"""A run in the hand: wait, result, details, cancel, detach, retry, purge, await."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import claude_batch_pandas as cbp
+from claude_batch_pandas import session
+from claude_batch_pandas.emulator import Emulator, Fault, Rule
+from tests.conftest import JumpingClock
+
+Connect = Callable[..., Any]
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Return rows that all ask something else."""
+    return pd.DataFrame({"text": [f"row {i}" for i in range(6)]}, index=list("aabbcc"))
+
+
+def test_submit_returns_a_run_that_joins_later(
+    frame: pd.DataFrame, client: Any, emulator: Emulator
+) -> None:
+    """The kernel is free; the result is the same frame that batch gives."""
+    run = frame.claude.submit("{text}", client=client)
+    out = run.result(frame)
+
+    pd.testing.assert_frame_equal(out, frame.claude.batch("{text}", client=client))
+    assert run.done
+    assert run.status == "ended"
+    assert run.id in repr(run)
+    assert "6 rows" in repr(run)
+
+
+def test_result_without_the_frame_is_on_the_saved_index(frame: pd.DataFrame, client: Any) -> None:
+    """In a new kernel the answers come back without the data."""
+    named = frame.set_index(pd.MultiIndex.from_tuples([(i // 2, "x") for i in range(6)], names=["k", None]))
+    run = cbp.run(named.claude.submit("{text}", client=client).wait().id, client=client)
+    out = run.result()
+
+    assert list(out.columns) == ["answer", "answer_status", "answer_error"]
+    pd.testing.assert_index_equal(out.index, named.index)
+    assert out["answer"].tolist() == [f"[simulated] row {i}" for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda df: df.iloc[::-1],
+        lambda df: df.iloc[:-1],
+        lambda df: df.assign(text=df["text"].str.upper()),
+        lambda df: df.assign(text=[None, *df["text"].iloc[1:]]),
+    ],
+    ids=["reordered", "shorter", "edited", "a gap"],
+)
+def test_a_changed_frame_is_refused(
+    change: Callable[[pd.DataFrame], pd.DataFrame], frame: pd.DataFrame, client: Any
+) -> None:
+    """Answers are never joined to rows that did not ask for them."""
+    run = frame.claude.submit("{text}", client=client).wait()
+
+    with pytest.raises(cbp.ChangedFrameError, match=f"not what run {run.id} sent.*differs at pos"):
+        run.result(change(frame))
+
+
+def test_partial_result_shows_what_is_processing(
+    frame: pd.DataFrame, connect: Connect
+) -> None:
+    """Without waiting, a row has no answer and the status says so."""
+    emulator = Emulator(duration=3600.0)
+    run = frame.claude.submit("{text}", client=connect(emulator))
+    out = run.result(frame, partial=True)
+
+    assert out["answer_status"].tolist() == ["processing"] * 6
+    assert out["answer"].isna().all()
+    run.detach()
+    assert run.status in {"submitting", "in_progress"}
+
+
+def test_timeout_ends_only_the_waiting(frame: pd.DataFrame, connect: Connect) -> None:
+    """The error says how to come back."""
+    run = frame.claude.submit("{text}", client=connect(Emulator(duration=3600.0)))
+
+    with pytest.raises(cbp.WaitTimeoutError, match=rf"not done after 0\.0 s.*run\('{run.id}'\)"):
+        run.result(timeout=0.0)
+
+
+def test_interrupt_detaches_and_says_how_to_come_back(
+    frame: pd.DataFrame, connect: Connect
+) -> None:
+    """Stopping the cell loses nothing: the worker and the batch go on."""
+    emulator = Emulator(duration=3600.0)
+    run = frame.claude.submit("{text}", client=connect(emulator))
+
+    def interrupt(progress: Any) -> None:
+        if progress.submitted:
+            signal.raise_signal(signal.SIGINT)
+
+    waiting = cbp.run(run.id, client=connect(emulator), progress=interrupt)
+    with pytest.raises(KeyboardInterrupt, match=f"Detached from run {run.id}; nothing is canceled"):
+        waiting.wait()
+
+    assert session.crew.at_work(run.id) is not None
+    assert len(emulator.batches) == 1
+
+
+def test_await_gives_the_columns(frame: pd.DataFrame, connect: Connect) -> None:
+    """In asyncio, several runs at once, each with its own answers."""
+
+    async def main() -> list[pd.DataFrame]:
+        client = connect(Emulator(duration=0.0))
+        runs = [
+            frame.claude.submit(f"{i}: {{text}}", output=f"a{i}", client=client) for i in range(4)
+        ]
+        return list(await asyncio.gather(*runs))
+
+    cbp.options.poll_seconds = (0.01, 0.02)
+    outs = asyncio.run(main())
+
+    for i, out in enumerate(outs):
+        assert out[f"a{i}"].tolist() == [f"[simulated] {i}: row {k}" for k in range(6)]
+
+
+def test_cancelling_the_task_detaches(frame: pd.DataFrame, connect: Connect) -> None:
+    """A canceled waiter cancels no batch."""
+    emulator = Emulator(duration=3600.0)
+
+    async def main() -> None:
+        run = frame.claude.submit("{text}", client=connect(emulator))
+        task = asyncio.ensure_future(asyncio.wait_for(_result(run), timeout=0.3))
+        with pytest.raises(TimeoutError):
+            await task
+
+    asyncio.run(main())
+
+    assert len(emulator.batches) == 1
+    assert not any(call.path.endswith("/cancel") for call in emulator.calls)
+
+
+async def _result(run: cbp.Run) -> pd.DataFrame:
+    return await run
+
+
+def test_batch_works_inside_a_running_loop(frame: pd.DataFrame, client: Any) -> None:
+    """A notebook's loop is running while the cell blocks."""
+
+    async def cell() -> pd.DataFrame:
+        return frame.claude.batch("{text}", client=client)
+
+    assert asyncio.run(cell())["answer"].notna().all()
+
+
+def test_four_calls_at_once_from_threads(frame: pd.DataFrame, connect: Connect) -> None:
+    """Runs in one process do not disturb each other."""
+    cbp.options.poll_seconds = (0.01, 0.02)
+    emulator = Emulator(duration=0.0)
+    client = connect(emulator)
+    outs: dict[int, pd.DataFrame] = {}
+
+    def call(i: int) -> None:
+        outs[i] = frame.claude.batch(f"{i}: {{text}}", client=client)
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(emulator.batches) == 4
+    for i, out in outs.items():
+        assert out["answer"].tolist() == [f"[simulated] {i}: row {k}" for k in range(6)]
+
+
+def test_two_runs_share_what_is_in_flight(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """A request that another run is waiting for is not sent again; both get its answer."""
+    emulator = Emulator(clock=clock.now, duration=60.0)
+    client = connect(emulator)
+    first = frame.claude.submit("{text}", client=client, output="a")
+    second = pd.concat([frame, frame.assign(text=frame["text"] + "!")])
+    out = second.claude.batch("{text}", client=client, output="b")
+
+    sent = [r["params"]["messages"][0]["content"] for b in emulator.batches for r in b.requests]
+    assert sorted(sent) == sorted(second["text"])
+    assert out["b"].tolist() == [f"[simulated] {text}" for text in second["text"]]
+    assert first.result(frame)["a"].tolist() == out["b"].tolist()[:6]
+
+
+def test_details_tell_tokens_dollars_and_origin(frame: pd.DataFrame, client: Any) -> None:
+    """What is known of a row beyond the three columns."""
+    run = frame.claude.submit("{text}", client=client).wait()
+    details = run.details()
+
+    assert details.index.tolist() == list("aabbcc")
+    assert details["text"].tolist() == [f"[simulated] row {i}" for i in range(6)]
+    assert (details["input_tokens"] > 0).all()
+    assert (details["dollars"] > 0).all()
+    assert details["run"].eq(run.id).all()
+    assert details["attempts"].tolist() == [1] * 6
+    assert details["request_id"].str.startswith("msg_sim").all()
+
+
+def test_unknown_price_is_shown_as_unknown(
+    frame: pd.DataFrame, client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that is in no price list does not cost 0."""
+    run = frame.claude.submit("{text}", model="claude-of-tomorrow", client=client, progress="log")
+    run.wait()
+
+    assert "an unknown price for 6" in capsys.readouterr().err
+    assert run.details()["dollars"].isna().all()
+    assert run.report().bill.unpriced == 6
+
+
+def test_report_counts_statuses_and_errors(clock: JumpingClock, connect: Connect) -> None:
+    """The distinct error messages stand with their counts and an example row."""
+    rule = Rule(outcome="errored", error_type="api_error", message="Oops", contains="bad")
+    emulator = Emulator(clock=clock.now, duration=0.0, rules=[rule])
+    df = pd.DataFrame({"text": ["good", "bad 1", "bad 2", None]})
+    report = df.claude.submit("{text}", client=connect(emulator)).wait().report()
+
+    assert report.statuses == {"succeeded": 1, "errored": 2, "skipped": 1}
+    assert report.errors["api_error: Oops"] == (2, 1)
+    assert "2 x api_error: Oops (first at position 1)" in str(report)
+
+
+def test_retry_sends_just_what_failed(clock: JumpingClock, connect: Connect) -> None:
+    """Errored, expired and canceled rows go again under another attempt; nothing else does."""
+    outcomes = ("errored", "expired", "canceled")
+    rules = [Rule(outcome=outcome, contains=outcome) for outcome in outcomes]
+    emulator = Emulator(clock=clock.now, duration=0.0, rules=rules)
+    client = connect(emulator)
+    df = pd.DataFrame({"text": ["good", *outcomes, "refused", "errored"]})
+    first = df.claude.batch("{text}", client=client)
+    again = df.claude.batch("{text}", client=client)
+    before = len(emulator.batches)
+    emulator.rules = ()
+    run = cbp.run(cbp.runs()["id"].iloc[0], client=client)
+    out = run.retry().result(df)
+
+    pd.testing.assert_frame_equal(first, again)
+    assert before == 1
+    sent = [r["params"]["messages"][0]["content"] for r in emulator.batches[1].requests]
+    assert sent == list(outcomes)
+    assert [name[17:19] for name in emulator.batches[1].custom_ids] == ["02"] * 3
+    assert out["answer_status"].eq("succeeded").all()
+    assert run.details()["attempts"].tolist() == [1, 2, 2, 2, 1, 2]
+    assert run.retry().done
+    assert len(emulator.batches) == 2
+
+
+def test_failed_rows_wait_for_retry_in_other_runs_too(
+    clock: JumpingClock, connect: Connect
+) -> None:
+    """Adding rows sends only those; retry of the new run sends the old failure."""
+    emulator = Emulator(clock=clock.now, duration=0.0, rules=[Rule(outcome="errored", contains="bad")])
+    client = connect(emulator)
+    df = pd.DataFrame({"text": ["bad", "good"]})
+    df.claude.batch("{text}", client=client)
+    more = pd.DataFrame({"text": ["bad", "good", "new"]})
+    run = more.claude.submit("{text}", client=client)
+    out = run.result(more)
+    emulator.rules = ()
+    healed = run.retry().result(more)
+
+    assert out["answer_status"].tolist() == ["errored", "succeeded", "succeeded"]
+    assert [batch.total for batch in emulator.batches] == [2, 1, 1]
+    assert healed["answer_status"].eq("succeeded").all()
+
+
+def test_cancel_keeps_what_was_done(connect: Connect) -> None:
+    """What finished before the cancel was paid and is kept; what was never sent is withdrawn."""
+    cbp.options.max_in_flight = 100
+    cbp.options.poll_seconds = (0.01, 0.02)
+    server = JumpingClock()
+    client = connect(Emulator(clock=server.now, duration=100.0))
+    df = pd.DataFrame({"text": [f"row {i}" for i in range(200)]})
+    canceled: list[str] = []
+
+    def on_progress(progress: Any) -> None:
+        if progress.submitted and not canceled:
+            server.advance(50.0)
+            canceled.append(run.cancel().id)
+        elif canceled:
+            server.advance(50.0)
+
+    run = df.claude.submit("{text}", client=client, shard_size=90)
+    out = cbp.run(run.id, client=client, progress=on_progress).wait().columns(df)
+
+    assert out["answer_status"].value_counts().to_dict()["succeeded"] == 45
+    assert out["answer_status"].value_counts().to_dict()["canceled"] == 155
+    kept = out[out["answer_status"] == "succeeded"]
+    assert kept["answer"].tolist() == [f"[simulated] {text}" for text in kept["text"]]
+    assert set(out["answer_error"].dropna().str.split(";").str[0]) == {
+        "canceled before it was sent",
+        "the batch was canceled before this request was processed",
+    }
+    assert run.cancel().done
+
+
+def test_purge_deletes_prompts_and_answers(
+    frame: pd.DataFrame, client: Any, home: Path, emulator: Emulator
+) -> None:
+    """Nothing of the rows stays on this disk; the run is remembered by name only."""
+    run = frame.claude.submit("{text}", client=client).wait()
+    run.purge()
+
+    assert run.status == "purged"
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"row 3" in path.read_bytes() for path in files)
+    frame.claude.batch("{text}", client=client)
+    assert len(emulator.batches) == 2
+
+
+def test_purge_of_an_unfinished_run_is_refused(frame: pd.DataFrame, connect: Connect) -> None:
+    """Its results would be lost."""
+    run = frame.claude.submit("{text}", client=connect(Emulator(duration=3600.0)))
+
+    with pytest.raises(cbp.InputError, match="cancel it and collect it before purging"):
+        run.purge()
+
+
+def test_unknown_run_names_the_latest(frame: pd.DataFrame, client: Any) -> None:
+    """A typo in a run id tells what exists."""
+    known = frame.claude.submit("{text}", client=client).wait().id
+
+    with pytest.raises(cbp.RunNotFoundError, match=f"no run 'nope'.*The latest are: {known}"):
+        cbp.run("nope")
+
+
+def test_runs_lists_everything(frame: pd.DataFrame, client: Any) -> None:
+    """One line per run, newest first."""
+    frame.claude.batch("{text}", client=client, name="first")
+    frame.claude.batch("{text}", client=client, output="second")
+    listed = cbp.runs()
+
+    assert list(listed.columns) == ["id", "name", "state", "rows", "shards", "created", "expires"]
+    assert listed["name"].tolist() == ["second", "first"]
+    assert listed["state"].tolist() == ["ended", "ended"]
+    assert listed["rows"].tolist() == [6, 6]
+    assert listed["shards"].tolist() == [0, 1]
+
+
+def test_a_run_of_one_server_is_never_asked_of_another(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """A run of the emulator does not send its batch ids to the real API."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(method="GET", path=r".*/msgbatch_[^/]*", status=401)])
+    here = connect(emulator, base_url="http://127.0.0.1:9")
+    with pytest.raises(cbp.PausedError):
+        frame.claude.batch("{text}", client=here)
+    calls = len(emulator.calls)
+
+    with pytest.raises(cbp.PausedError, match=r"was sent to http://127.0.0.1:9, but the client"):
+        cbp.run(cbp.runs()["id"].iloc[0], client=connect(emulator)).result()
+    assert len(emulator.calls) == calls
+
+
+def test_closing_line_is_shown(
+    frame: pd.DataFrame, client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every run ends with counts, dollars, time and name, on standard error."""
+    run = frame.claude.submit("{text}", client=client, progress="log").wait()
+    shown = capsys.readouterr()
+
+    assert shown.out == ""
+    assert shown.err.splitlines()[-1].startswith("6 succeeded; $0.000")
+    assert shown.err.splitlines()[-1].endswith(f"run {run.id}")
+
+
+def test_a_broken_hook_never_breaks_the_run(
+    frame: pd.DataFrame, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Drawing errors are logged once, and the answers come."""
+
+    def broken(progress: Any) -> None:
+        msg = "no display"
+        raise RuntimeError(msg)
+
+    out = frame.claude.batch("{text}", client=client, progress=broken)
+
+    assert out["answer"].notna().all()
+    assert caplog.text.count("Progress can no longer be shown") == 1

@@ -1,0 +1,316 @@
+"""Submitting, polling and collecting when the way to the API is bad: paid once, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pandas as pd
+import pytest
+
+import claude_batch_pandas as cbp
+from claude_batch_pandas.emulator import Emulator, Fault
+from tests.conftest import JumpingClock
+
+POST = {"method": "POST", "path": "/v1/messages/batches"}
+LIST = {"method": "GET", "path": "/v1/messages/batches"}
+LOOK = {"method": "GET", "path": r"/v1/messages/batches/[^/]+"}
+RESULTS = {"method": "GET", "path": r".*/results"}
+
+Connect = Callable[..., Any]
+ROWS = 30
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Return rows that all ask something else."""
+    return pd.DataFrame({"text": [f"row {i}" for i in range(ROWS)]}, index=[0] * ROWS)
+
+
+def check_paid_once(emulator: Emulator, out: pd.DataFrame, frame: pd.DataFrame) -> None:
+    """Assert that every request reached the server in one batch, and every row has its answer."""
+    sent = [r["params"]["messages"][0]["content"] for b in emulator.batches for r in b.requests]
+    assert sorted(sent) == sorted(frame["text"])
+    assert out["answer"].tolist() == [f"[simulated] {text}" for text in frame["text"]]
+
+
+SPOILED = [
+    pytest.param({"drop": True}, id="drop"),
+    *(
+        pytest.param({"status": status}, id=str(status))
+        for status in (408, 409, 425, 429, 500, 502, 503, 504, 529)
+    ),
+    pytest.param({"status": 200, "body": b"<html>Log in</html>"}, id="captive portal"),
+    pytest.param({"status": 200, "body": b"{}"}, id="no id"),
+    pytest.param({"status": 200, "body": b'{"id": "msgb'}, id="broken JSON"),
+    pytest.param({"status": 307, "headers": {"location": "/v1/messages/batches"}}, id="307"),
+]
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_accepted_then_lost_is_adopted(
+    how: dict[str, Any], frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The batch exists but nobody is told: it is found in the list, never sent again."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(**POST, after=True, **how)])
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_never_accepted_is_sent_again_after_settling(
+    how: dict[str, Any], frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Nothing appears within settle_seconds, so it goes out again, under another attempt."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(**POST, **how)])
+    start = clock.now()
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+    assert emulator.batches[0].custom_ids[0][17:19] == "02"
+    is_refusal = how.get("status") in {429, 529}
+    assert emulator.batches[0].created_at - start >= (10.0 if is_refusal else 900.0)
+
+
+def test_refused_connection_is_sent_again_at_once(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """A connection that was never made proves that nothing was created."""
+    import httpx2
+
+    emulator = Emulator(clock=clock.now, duration=60.0)
+    client = connect(emulator)
+    inner = emulator.transport()
+    tries: list[str] = []
+
+    class Flaky(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.method == "POST":
+                tries.append(request.url.path)
+                if len(tries) == 1:
+                    raise httpx2.ConnectError("refused", request=request)
+            return inner.handle_request(request)
+
+    client = client.copy(http_client=httpx2.Client(transport=Flaky()))
+    start = clock.now()
+    out = frame.claude.batch("{text}", client=client)
+
+    check_paid_once(emulator, out, frame)
+    assert emulator.batches[0].custom_ids[0][17:19] == "01"
+    assert emulator.batches[0].created_at - start < 60
+
+
+def test_a_decoy_of_equal_size_is_neither_adopted_nor_canceled(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Somebody else's batch with the same number of requests is looked at, and left alone."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(**POST, skip=1, drop=True)])
+    client = connect(emulator)
+    params = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
+
+    def on_progress(progress: Any) -> None:
+        # Their batch comes in while ours is unknown.
+        if len(emulator.batches) == 1:
+            client.messages.batches.create(requests=requests)
+
+    first = client.messages.batches.create(requests=requests[:1])
+    out = frame.claude.batch("{text}", client=client, progress=on_progress)
+
+    ours = [batch for batch in emulator.batches if batch.custom_ids[0][:6] != "theirs"]
+    assert [batch.total for batch in ours] == [ROWS]
+    assert out["answer_status"].eq("succeeded").all()
+    assert not any(call.path.endswith("/cancel") for call in emulator.calls)
+    assert first.id != ours[0].id
+
+
+def test_create_refused_for_good_pauses_and_goes_on_later(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The API's own words are shown; the same call sends it once it is mended."""
+    body = orjson.dumps(
+        {
+            "type": "error",
+            "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"},
+        }
+    )
+    emulator = Emulator(
+        clock=clock.now, duration=60.0, faults=[Fault(**POST, status=400, body=body)]
+    )
+    client = connect(emulator)
+    with pytest.raises(cbp.PausedError, match="Your credit balance is too low"):
+        frame.claude.batch("{text}", client=client)
+    listed = cbp.runs()
+    out = frame.claude.batch("{text}", client=client)
+
+    assert listed["state"].tolist() == ["paused"]
+    check_paid_once(emulator, out, frame)
+    assert len(cbp.runs()) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_polling_without_permission_pauses(
+    status: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """A key that was revoked stops the polling, not the batch."""
+    fault = Fault(**LOOK, status=status, times=1)
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[fault])
+    client = connect(emulator)
+    with pytest.raises(cbp.PausedError, match=f"The API answered {status}.*then call again"):
+        frame.claude.batch("{text}", client=client)
+    out = frame.claude.batch("{text}", client=client)
+
+    check_paid_once(emulator, out, frame)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(**LOOK, status=500, times=20),
+        Fault(**LOOK, status=503, times=20),
+        Fault(**LOOK, status=429, times=5),
+        Fault(**LOOK, status=529, times=5),
+        Fault(**LOOK, status=404, times=10),
+        Fault(**LOOK, drop=True, times=20),
+        Fault(**LOOK, status=200, body=b"<html>", times=5),
+        Fault(**LOOK, status=301, headers={"location": "https://example.com"}, times=3),
+        Fault(**LIST, status=503, skip=1, times=3),
+        Fault(**RESULTS, status=503, times=3),
+        Fault(**RESULTS, drop=True, times=3),
+        Fault(**RESULTS, status=404, times=3),
+    ],
+    ids=str,
+)
+def test_passing_trouble_never_ends_a_run(
+    fault: Fault, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Transport errors, 5xx, 429 and a short 404 are waited out."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[fault])
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+
+
+def test_lasting_404_pauses_with_an_explanation(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """A batch that stays invisible for 15 minutes belongs to somebody else."""
+    fault = Fault(**LOOK, status=404, times=None)
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[fault])
+    start = clock.now()
+    with pytest.raises(cbp.PausedError, match="another workspace or key, or was deleted"):
+        frame.claude.batch("{text}", client=connect(emulator))
+
+    assert 900 <= clock.now() - start < 1200
+
+
+@pytest.mark.parametrize(("header", "low", "high"), [("120", 120, 240), ("inf", 900, 1100)])
+def test_retry_after_is_honoured_up_to_a_quarter_of_an_hour(
+    header: str, low: float, high: float, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The SDK would sleep for 49 days; here the wait is capped, and shown."""
+    fault = Fault(**LOOK, status=429, headers={"retry-after": header})
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[fault])
+    notes: list[str] = []
+    start = clock.now()
+    frame.claude.batch("{text}", client=connect(emulator), progress=lambda p: notes.append(p.note))
+
+    assert low <= clock.now() - start <= high
+    assert any(f"Asking again in {low} s" in note for note in notes)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 500, 5_000])
+def test_cut_results_are_downloaded_again(
+    cut: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """A file that is silently short is never believed."""
+    emulator = Emulator(
+        clock=clock.now, duration=1.0, faults=[Fault(**RESULTS, truncate=cut, times=2)]
+    )
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+    assert sum(call.path.endswith("/results") for call in emulator.calls) == 3
+
+
+def spoil(line: bytes) -> Callable[[bytes], bytes]:
+    """Return an edit that replaces the first line of a results file."""
+    return lambda body: line + body[body.index(b"\n") + 1 :]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"\n", b"{\n", b"[]\n", b"5\n", b'{"custom_id": null}\n', b'{"custom_id":"x","result":{}}\n'],
+    ids=["gone", "blank", "broken", "list", "number", "null id", "foreign"],
+)
+def test_what_stays_unreadable_costs_only_its_row(
+    line: bytes, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """After three downloads the row is errored and says that it may have been paid."""
+    fault = Fault(**RESULTS, edit=spoil(line), times=None)
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[fault])
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    assert out["answer_status"].value_counts().to_dict() == {"succeeded": ROWS - 1, "errored": 1} | {
+        status: 0 for status in out["answer_status"].cat.categories if status not in {"succeeded", "errored"}
+    }
+    lost = out[out["answer_status"] == "errored"]
+    assert lost["answer_error"].tolist() == ["no readable result; it may have been paid"]
+    kept = out[out["answer_status"] == "succeeded"]
+    assert kept["answer"].tolist() == [f"[simulated] {text}" for text in kept["text"]]
+    assert sum(call.path.endswith("/results") for call in emulator.calls) == 3
+
+
+def test_a_repeated_line_is_not_believed(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Two results for one request: which is true cannot be known."""
+
+    def repeat(body: bytes) -> bytes:
+        first = body[: body.index(b"\n") + 1]
+        return body + first.replace(b"[simulated]", b"[a lie]")
+
+    fault = Fault(**RESULTS, edit=repeat, times=None)
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[fault])
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    assert out["answer_status"].eq("errored").sum() == 1
+    assert not out["answer"].str.contains("a lie", na=False).any()
+
+
+def test_results_are_never_fetched_from_another_host(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """``results_url`` may name any host; the key goes to ours alone."""
+    import httpx2
+
+    def elsewhere(body: bytes) -> bytes:
+        return body.replace(b"https://api.anthropic.com", b"https://evil.example.com")
+
+    emulator = Emulator(
+        clock=clock.now, duration=1.0, faults=[Fault(**LOOK, edit=elsewhere, times=None)]
+    )
+    inner, hosts = emulator.transport(), set()
+
+    class Watch(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            hosts.add(request.url.host)
+            return inner.handle_request(request)
+
+    client = connect(emulator).copy(http_client=httpx2.Client(transport=Watch()))
+    frame.claude.batch("{text}", client=client)
+
+    assert hosts == {"api.anthropic.com"}
+
+
+def test_requests_expire_after_a_day(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """What was not processed in 24 hours is data, and nothing is asked again by itself."""
+    emulator = Emulator(clock=clock.now, duration=200_000.0)
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    assert out["answer_status"].eq("expired").any()
+    assert len(emulator.batches) == 1
