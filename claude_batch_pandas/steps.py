@@ -244,7 +244,6 @@ class Steps:
         found = candidates(shard, listing.batches, known, has_fence=has_fence)
         settle = engine.settle_seconds if agenda.settle is None else agenda.settle
         decision = decide(found, self._waited(shard, agenda, listing), settle)
-        self.note = "Checking whether the batch was accepted."
         match decision.next:
             case Next.INSPECT if decision.batch is not None:
                 if self._is_ours(shard, decision.batch):
@@ -255,7 +254,11 @@ class Steps:
             case Next.RESEND:
                 resending.replan(engine.spool, engine.store, self.record, shard)
                 self._agendas.pop(shard.number)
+            case Next.WATCH:
+                self.note = "a batch of the same size runs; its results will tell whether it is ours"
+                self._wait(agenda)
             case _:
+                self.note = f"not in the server's list; sent again if it stays away for {settle:.0f} s"
                 self._wait(agenda, min(agenda.pace.next(), settle / 4))
 
     def _newer_than_fence(self, shard: Shard) -> tuple[Listing, bool]:

@@ -87,7 +87,7 @@ def emulator(clock: JumpingClock) -> Emulator:
 
 
 @pytest.fixture
-def client(emulator: Emulator, connect: Callable[..., Any]) -> anthropic.Anthropic:
+def client(emulator: Emulator, connect: Callable[..., anthropic.Anthropic]) -> anthropic.Anthropic:
     """Return a real SDK client that talks to the emulator."""
     return connect(emulator)
 

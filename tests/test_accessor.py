@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -103,9 +104,7 @@ def test_replace_can_be_run_again_and_again(
     assert list(df.columns) == ["text", "n", "answer", "answer_status", "answer_error"]
 
 
-def test_added_rows_alone_are_sent(
-    queries: pd.DataFrame, client: Any, emulator: Emulator
-) -> None:
+def test_added_rows_alone_are_sent(queries: pd.DataFrame, client: Any, emulator: Emulator) -> None:
     """Add a row and one request goes out; all rows have answers."""
     queries.claude.batch("{text}", client=client)
     more = pd.concat([queries, pd.DataFrame({"text": ["New one"], "n": [5]}, index=[1])])
@@ -128,7 +127,9 @@ def test_reuse_stops_at_the_workspace(
     queries: pd.DataFrame, clock: JumpingClock, connect: Callable[..., Any]
 ) -> None:
     """Answers of one workspace never serve the key of another."""
-    emulator = Emulator(clock=clock.now, duration=0.0, workspaces={"a": "wrkspc_a", "b": "wrkspc_b"})
+    emulator = Emulator(
+        clock=clock.now, duration=0.0, workspaces={"a": "wrkspc_a", "b": "wrkspc_b"}
+    )
     queries.claude.batch("{text}", client=connect(emulator, "a"))
     queries.claude.batch("{text}", client=connect(emulator, "b"))
 
@@ -157,9 +158,7 @@ def test_reuse_stops_at_the_origin(
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
-def test_missing_values_never_reach_the_wire(
-    missing: Any, client: Any, emulator: Emulator
-) -> None:
+def test_missing_values_never_reach_the_wire(missing: Any, client: Any, emulator: Emulator) -> None:
     """A row with a missing value is skipped, with the reason, at no cost."""
     df = pd.DataFrame({"text": pd.Series(["a", missing, "b"], dtype=object)})
     out = df.claude.batch("Say {text}", client=client)
@@ -265,7 +264,7 @@ def test_no_credentials_names_every_way_and_a_later_call_works(
     [
         lambda: anthropic.AsyncAnthropic(api_key="k"),
         lambda: anthropic.AnthropicBedrock(aws_region="us-east-1"),
-        lambda: anthropic.AnthropicVertex(region="r", project_id="p", access_token="t"),
+        lambda: anthropic.AnthropicVertex(region="r", project_id="p", access_token="t"),  # noqa: S106 - not a secret,
     ],
     ids=["async", "bedrock", "vertex"],
 )
@@ -341,9 +340,7 @@ def test_no_sampling_parameter_is_sent(
     assert names == {"model", "max_tokens", "messages"}
 
 
-def test_every_outcome_is_a_status(
-    clock: JumpingClock, connect: Callable[..., Any]
-) -> None:
+def test_every_outcome_is_a_status(clock: JumpingClock, connect: Callable[..., Any]) -> None:
     """Failed rows are data: a status and the reason in words; only answers are values."""
     outcomes = {
         "refusal": "refused",
@@ -415,7 +412,7 @@ def test_shards_go_out_within_max_in_flight(
     assert out["answer"].tolist() == [f"[simulated] row {i}" for i in range(74)]
     assert [batch.total for batch in emulator.batches] == [20, 19, 18, 17]
     starts = [batch.created_at for batch in emulator.batches]
-    assert all(later - earlier >= 30.0 for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later - earlier >= 30.0 for earlier, later in itertools.pairwise(starts))
 
 
 def test_a_full_queue_waits_for_a_shard_to_end(

@@ -60,7 +60,8 @@ def die_at(step: str, when: str, nth: int) -> None:
     *classes, attribute = name.split(".")
     for part in classes:
         owner = getattr(owner, part)
-    original, calls = getattr(owner, attribute), []
+    original = getattr(owner, attribute)
+    calls: list[None] = []
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
         calls.append(None)
@@ -101,7 +102,12 @@ def test_killed_at_a_step_the_same_call_finishes(
     """Whatever the step, every request is paid once and every row has its own answer."""
     emulator, url = api
     emulator.batches.clear()
-    nth = 1 if step in {"catalog:save", "spool:Spool.publish", "store:Store.add_run", "store:Store.mark_ended"} else 2
+    nth = (
+        1
+        if step
+        in {"catalog:save", "spool:Spool.publish", "store:Store.add_run", "store:Store.mark_ended"}
+        else 2
+    )
     home, path = tmp_path / "ledger", tmp_path / "out.pkl"
     killed = run(url, home, path, step, when, nth)
     finished = run(url, home, path)

@@ -42,7 +42,9 @@ def test_submit_returns_a_run_that_joins_later(
 
 def test_result_without_the_frame_is_on_the_saved_index(frame: pd.DataFrame, client: Any) -> None:
     """In a new kernel the answers come back without the data."""
-    named = frame.set_index(pd.MultiIndex.from_tuples([(i // 2, "x") for i in range(6)], names=["k", None]))
+    named = frame.set_index(
+        pd.MultiIndex.from_tuples([(i // 2, "x") for i in range(6)], names=["k", None])
+    )
     run = cbp.run(named.claude.submit("{text}", client=client).wait().id, client=client)
     out = run.result()
 
@@ -71,9 +73,7 @@ def test_a_changed_frame_is_refused(
         run.result(change(frame))
 
 
-def test_partial_result_shows_what_is_processing(
-    frame: pd.DataFrame, connect: Connect
-) -> None:
+def test_partial_result_shows_what_is_processing(frame: pd.DataFrame, connect: Connect) -> None:
     """Without waiting, a row has no answer and the status says so."""
     emulator = Emulator(duration=3600.0)
     run = frame.claude.submit("{text}", client=connect(emulator))
@@ -153,7 +153,8 @@ def test_batch_works_inside_a_running_loop(frame: pd.DataFrame, client: Any) -> 
     """A notebook's loop is running while the cell blocks."""
 
     async def cell() -> pd.DataFrame:
-        return frame.claude.batch("{text}", client=client)
+        out: pd.DataFrame = frame.claude.batch("{text}", client=client)
+        return out
 
     assert asyncio.run(cell())["answer"].notna().all()
 
@@ -262,7 +263,9 @@ def test_failed_rows_wait_for_retry_in_other_runs_too(
     clock: JumpingClock, connect: Connect
 ) -> None:
     """Adding rows sends only those; retry of the new run sends the old failure."""
-    emulator = Emulator(clock=clock.now, duration=0.0, rules=[Rule(outcome="errored", contains="bad")])
+    emulator = Emulator(
+        clock=clock.now, duration=0.0, rules=[Rule(outcome="errored", contains="bad")]
+    )
     client = connect(emulator)
     df = pd.DataFrame({"text": ["bad", "good"]})
     df.claude.batch("{text}", client=client)
@@ -355,7 +358,11 @@ def test_a_run_of_one_server_is_never_asked_of_another(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """A run of the emulator does not send its batch ids to the real API."""
-    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(method="GET", path=r".*/msgbatch_[^/]*", status=401)])
+    emulator = Emulator(
+        clock=clock.now,
+        duration=60.0,
+        faults=[Fault(method="GET", path=r".*/msgbatch_[^/]*", status=401)],
+    )
     here = connect(emulator, base_url="http://127.0.0.1:9")
     with pytest.raises(cbp.PausedError):
         frame.claude.batch("{text}", client=here)

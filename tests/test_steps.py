@@ -13,10 +13,26 @@ import claude_batch_pandas as cbp
 from claude_batch_pandas.emulator import Emulator, Fault
 from tests.conftest import JumpingClock
 
-POST = {"method": "POST", "path": "/v1/messages/batches"}
-LIST = {"method": "GET", "path": "/v1/messages/batches"}
-LOOK = {"method": "GET", "path": r"/v1/messages/batches/[^/]+"}
-RESULTS = {"method": "GET", "path": r".*/results"}
+
+def on_post(**how: Any) -> Fault:
+    """Spoil the creation of a batch."""
+    return Fault(method="POST", path="/v1/messages/batches", **how)
+
+
+def on_list(**how: Any) -> Fault:
+    """Spoil the list of batches."""
+    return Fault(method="GET", path="/v1/messages/batches", **how)
+
+
+def on_look(**how: Any) -> Fault:
+    """Spoil a look at one batch."""
+    return Fault(method="GET", path=r"/v1/messages/batches/[^/]+", **how)
+
+
+def on_results(**how: Any) -> Fault:
+    """Spoil a download."""
+    return Fault(method="GET", path=r".*/results", **how)
+
 
 Connect = Callable[..., Any]
 ROWS = 30
@@ -53,7 +69,7 @@ def test_accepted_then_lost_is_adopted(
     how: dict[str, Any], frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """The batch exists but nobody is told: it is found in the list, never sent again."""
-    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(**POST, after=True, **how)])
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(after=True, **how)])
     out = frame.claude.batch("{text}", client=connect(emulator))
 
     check_paid_once(emulator, out, frame)
@@ -64,7 +80,7 @@ def test_never_accepted_is_sent_again_after_settling(
     how: dict[str, Any], frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """Nothing appears within settle_seconds, so it goes out again, under another attempt."""
-    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(**POST, **how)])
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(**how)])
     start = clock.now()
     out = frame.claude.batch("{text}", client=connect(emulator))
 
@@ -90,7 +106,8 @@ def test_refused_connection_is_sent_again_at_once(
             if request.method == "POST":
                 tries.append(request.url.path)
                 if len(tries) == 1:
-                    raise httpx2.ConnectError("refused", request=request)
+                    msg = "refused"
+                    raise httpx2.ConnectError(msg, request=request)
             return inner.handle_request(request)
 
     client = client.copy(http_client=httpx2.Client(transport=Flaky()))
@@ -106,7 +123,7 @@ def test_a_decoy_of_equal_size_is_neither_adopted_nor_canceled(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """Somebody else's batch with the same number of requests is looked at, and left alone."""
-    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(**POST, skip=1, drop=True)])
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(skip=1, drop=True)])
     client = connect(emulator)
     params = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
     requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
@@ -136,9 +153,7 @@ def test_create_refused_for_good_pauses_and_goes_on_later(
             "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"},
         }
     )
-    emulator = Emulator(
-        clock=clock.now, duration=60.0, faults=[Fault(**POST, status=400, body=body)]
-    )
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(status=400, body=body)])
     client = connect(emulator)
     with pytest.raises(cbp.PausedError, match="Your credit balance is too low"):
         frame.claude.batch("{text}", client=client)
@@ -155,7 +170,7 @@ def test_polling_without_permission_pauses(
     status: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """A key that was revoked stops the polling, not the batch."""
-    fault = Fault(**LOOK, status=status, times=1)
+    fault = on_look(status=status, times=1)
     emulator = Emulator(clock=clock.now, duration=60.0, faults=[fault])
     client = connect(emulator)
     with pytest.raises(cbp.PausedError, match=f"The API answered {status}.*then call again"):
@@ -168,18 +183,18 @@ def test_polling_without_permission_pauses(
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(**LOOK, status=500, times=20),
-        Fault(**LOOK, status=503, times=20),
-        Fault(**LOOK, status=429, times=5),
-        Fault(**LOOK, status=529, times=5),
-        Fault(**LOOK, status=404, times=10),
-        Fault(**LOOK, drop=True, times=20),
-        Fault(**LOOK, status=200, body=b"<html>", times=5),
-        Fault(**LOOK, status=301, headers={"location": "https://example.com"}, times=3),
-        Fault(**LIST, status=503, skip=1, times=3),
-        Fault(**RESULTS, status=503, times=3),
-        Fault(**RESULTS, drop=True, times=3),
-        Fault(**RESULTS, status=404, times=3),
+        on_look(status=500, times=20),
+        on_look(status=503, times=20),
+        on_look(status=429, times=5),
+        on_look(status=529, times=5),
+        on_look(status=404, times=10),
+        on_look(drop=True, times=20),
+        on_look(status=200, body=b"<html>", times=5),
+        on_look(status=301, headers={"location": "https://example.com"}, times=3),
+        on_list(status=503, skip=1, times=3),
+        on_results(status=503, times=3),
+        on_results(drop=True, times=3),
+        on_results(status=404, times=3),
     ],
     ids=str,
 )
@@ -197,7 +212,7 @@ def test_lasting_404_pauses_with_an_explanation(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """A batch that stays invisible for 15 minutes belongs to somebody else."""
-    fault = Fault(**LOOK, status=404, times=None)
+    fault = on_look(status=404, times=None)
     emulator = Emulator(clock=clock.now, duration=60.0, faults=[fault])
     start = clock.now()
     with pytest.raises(cbp.PausedError, match="another workspace or key, or was deleted"):
@@ -211,7 +226,7 @@ def test_retry_after_is_honoured_up_to_a_quarter_of_an_hour(
     header: str, low: float, high: float, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """The SDK would sleep for 49 days; here the wait is capped, and shown."""
-    fault = Fault(**LOOK, status=429, headers={"retry-after": header})
+    fault = on_look(status=429, headers={"retry-after": header})
     emulator = Emulator(clock=clock.now, duration=1.0, faults=[fault])
     notes: list[str] = []
     start = clock.now()
@@ -226,9 +241,7 @@ def test_cut_results_are_downloaded_again(
     cut: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """A file that is silently short is never believed."""
-    emulator = Emulator(
-        clock=clock.now, duration=1.0, faults=[Fault(**RESULTS, truncate=cut, times=2)]
-    )
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[on_results(truncate=cut, times=2)])
     out = frame.claude.batch("{text}", client=connect(emulator))
 
     check_paid_once(emulator, out, frame)
@@ -242,19 +255,32 @@ def spoil(line: bytes) -> Callable[[bytes], bytes]:
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"\n", b"{\n", b"[]\n", b"5\n", b'{"custom_id": null}\n', b'{"custom_id":"x","result":{}}\n'],
+    [
+        b"",
+        b"\n",
+        b"{\n",
+        b"[]\n",
+        b"5\n",
+        b'{"custom_id": null}\n',
+        b'{"custom_id":"x","result":{}}\n',
+    ],
     ids=["gone", "blank", "broken", "list", "number", "null id", "foreign"],
 )
 def test_what_stays_unreadable_costs_only_its_row(
     line: bytes, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """After three downloads the row is errored and says that it may have been paid."""
-    fault = Fault(**RESULTS, edit=spoil(line), times=None)
+    fault = on_results(edit=spoil(line), times=None)
     emulator = Emulator(clock=clock.now, duration=1.0, faults=[fault])
     out = frame.claude.batch("{text}", client=connect(emulator))
 
-    assert out["answer_status"].value_counts().to_dict() == {"succeeded": ROWS - 1, "errored": 1} | {
-        status: 0 for status in out["answer_status"].cat.categories if status not in {"succeeded", "errored"}
+    assert out["answer_status"].value_counts().to_dict() == {
+        "succeeded": ROWS - 1,
+        "errored": 1,
+    } | {
+        status: 0
+        for status in out["answer_status"].cat.categories
+        if status not in {"succeeded", "errored"}
     }
     lost = out[out["answer_status"] == "errored"]
     assert lost["answer_error"].tolist() == ["no readable result; it may have been paid"]
@@ -272,7 +298,7 @@ def test_a_repeated_line_is_not_believed(
         first = body[: body.index(b"\n") + 1]
         return body + first.replace(b"[simulated]", b"[a lie]")
 
-    fault = Fault(**RESULTS, edit=repeat, times=None)
+    fault = on_results(edit=repeat, times=None)
     emulator = Emulator(clock=clock.now, duration=1.0, faults=[fault])
     out = frame.claude.batch("{text}", client=connect(emulator))
 
@@ -289,10 +315,9 @@ def test_results_are_never_fetched_from_another_host(
     def elsewhere(body: bytes) -> bytes:
         return body.replace(b"https://api.anthropic.com", b"https://evil.example.com")
 
-    emulator = Emulator(
-        clock=clock.now, duration=1.0, faults=[Fault(**LOOK, edit=elsewhere, times=None)]
-    )
-    inner, hosts = emulator.transport(), set()
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[on_look(edit=elsewhere, times=None)])
+    inner = emulator.transport()
+    hosts: set[str] = set()
 
     class Watch(httpx2.BaseTransport):
         def handle_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -14,9 +14,9 @@ except ImportError as error:
     )
     raise ImportError(message) from error
 
-from .app import Emulator
-from .faults import Fault
-from .rules import Rule
-from .server import serve
+from claude_batch_pandas.emulator.app import Emulator
+from claude_batch_pandas.emulator.faults import Fault
+from claude_batch_pandas.emulator.rules import Rule
+from claude_batch_pandas.emulator.server import serve
 
 __all__ = ["Emulator", "Fault", "Rule", "serve"]

@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from .labels import choose
-from .models import thinks
-from .prompts import BYTES_PER_TOKEN, Prompt, read, tokens_of
-from .rules import Rule
-from .schemas import SIMULATED, instance
+from claude_batch_pandas.emulator.labels import choose
+from claude_batch_pandas.emulator.models import thinks
+from claude_batch_pandas.emulator.prompts import BYTES_PER_TOKEN, Prompt, read, tokens_of
+from claude_batch_pandas.emulator.rules import Rule
+from claude_batch_pandas.emulator.schemas import SIMULATED, instance
 
 _ECHO = 160  # characters of the prompt that an echo repeats
 _LEAST_THOUGHT = 16  # tokens

@@ -16,13 +16,12 @@ from werkzeug.routing import Map
 from werkzeug.routing import Rule as Route
 from werkzeug.wrappers import Request, Response
 
+from claude_batch_pandas.emulator.batches import BLOCK, PREFIX, SimulatedBatch
+from claude_batch_pandas.emulator.checks import MAX_BYTES, read_batch
+from claude_batch_pandas.emulator.errors import RefusedError, envelope, type_of
+from claude_batch_pandas.emulator.faults import Call, Fault, FaultScript
+from claude_batch_pandas.emulator.rules import Rule, plan
 from claude_batch_pandas.exceptions import InputError
-
-from .batches import BLOCK, PREFIX, SimulatedBatch
-from .checks import MAX_BYTES, read_batch
-from .errors import RefusedError, envelope, type_of
-from .faults import Call, Fault, FaultScript
-from .rules import Rule, plan
 
 if TYPE_CHECKING:
     import httpx2

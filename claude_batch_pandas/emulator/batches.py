@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from .answers import result
-from .checks import Frame
-from .rules import Rule
+from claude_batch_pandas.emulator.answers import result
+from claude_batch_pandas.emulator.checks import Frame
+from claude_batch_pandas.emulator.rules import Rule
 
 PREFIX = "msgbatch_sim"
 DAY = 86_400.0

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from .errors import RefusedError
-from .models import refusal_of
+from claude_batch_pandas.emulator.errors import RefusedError
+from claude_batch_pandas.emulator.models import refusal_of
 
 MAX_REQUESTS = 100_000
 MAX_BYTES = 256_000_000

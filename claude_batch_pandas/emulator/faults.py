@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from werkzeug.wrappers import Response
 
-from .errors import envelope, type_of
+from claude_batch_pandas.emulator.errors import envelope, type_of
 
 _FIRST_ERROR = 400
 

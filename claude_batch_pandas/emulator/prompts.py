@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .labels import labels_of, without_labels
+from claude_batch_pandas.emulator.labels import labels_of, without_labels
 
 BYTES_PER_TOKEN = 3.1  # English on the tokenizer of the 5.x models
 _MEDIA_TOKENS = 1_500  # an image or a page, roughly; its base64 says nothing about its tokens

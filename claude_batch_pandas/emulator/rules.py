@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from claude_batch_pandas.emulator.checks import Frame, params_error, read_params
+from claude_batch_pandas.emulator.prompts import last_user_text
 from claude_batch_pandas.exceptions import InputError
-
-from .checks import Frame, params_error, read_params
-from .prompts import last_user_text
 
 OUTCOMES = (
     "succeeded",

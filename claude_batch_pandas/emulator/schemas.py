@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from .labels import choose
+from claude_batch_pandas.emulator.labels import choose
 
 SIMULATED = "[simulated]"
 

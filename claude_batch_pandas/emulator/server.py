@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from claude_batch_pandas.emulator.app import Emulator
+from claude_batch_pandas.emulator.faults import Fault
+from claude_batch_pandas.emulator.rules import Rule
 from claude_batch_pandas.exceptions import InputError
-
-from .app import Emulator
-from .faults import Fault
-from .rules import Rule
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

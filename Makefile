@@ -1,0 +1,62 @@
+# Needs a Python >= 3.11 with venv, or uv; everything else is set up in .venv by the first target.
+# Set-up runs once, and again whenever pyproject.toml changes.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: demo test lint types help
+
+demo: $(VENV)/.has-emulator  ## label 3,080 real queries, crash, resume; no API key needed
+	@$(PYTHON) -m claude_batch_pandas demo
+
+test: $(VENV)/.has-dev  ## run the tests
+	@$(PYTHON) -m pytest
+
+lint: $(VENV)/.has-dev  ## check style and format
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+
+types: $(VENV)/.has-dev  ## check the types
+	$(PYTHON) -m mypy
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile
+
+# The larger set holds the smaller: with dev installed, the demo installs nothing.
+$(VENV)/.has-emulator: pyproject.toml $(PYTHON)
+	@if [ $(VENV)/.has-dev -nt pyproject.toml ]; then touch $@; else $(call install,emulator); fi
+
+$(VENV)/.has-dev: pyproject.toml $(PYTHON)
+	@$(call install,dev)
+
+# uv where there is one; else pip, which an environment made by uv does not have yet.
+define install
+	set -e; \
+	echo "Installing claude-batch-pandas[$(1)] into $(VENV) ..."; \
+	if command -v uv >/dev/null 2>&1; then \
+		uv pip install --quiet --python $(PYTHON) --editable '.[$(1)]'; \
+	else \
+		$(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip >/dev/null; \
+		$(PYTHON) -m pip install --quiet --editable '.[$(1)]'; \
+	fi; \
+	touch $(VENV)/.has-$(1)
+endef
+
+# Names such as python3.12 can exist and not work (pyenv), so each is asked for its version.
+$(PYTHON):
+	@set -e; \
+	if command -v uv >/dev/null 2>&1; then \
+		exec uv venv --quiet --python '>=3.11' $(VENV); \
+	fi; \
+	for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+		if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+				>/dev/null 2>&1; then \
+			$$candidate -m venv $(VENV) && exit 0; \
+			echo "error: $$candidate could not make $(VENV); on Debian and Ubuntu it needs the package python3-venv." >&2; \
+			exit 2; \
+		fi; \
+	done; \
+	found=$$(python3 --version 2>/dev/null || echo "no python3"); \
+	echo "error: Python >= 3.11 is needed, and there is $$found. Install one, or uv (https://docs.astral.sh/uv)." >&2; \
+	exit 2

@@ -1,0 +1,160 @@
+"""``claude-batch``: the package from a shell.
+
+Exit codes: 0 done, 2 it could not be done (one line on standard error says why), 130 interrupted.
+`emulate` has no other end than an interrupt, which is therefore a 0. Heavy libraries are imported
+inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from claude_batch_pandas import __version__
+from claude_batch_pandas.exceptions import BatchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+REFUSED, INTERRUPTED = 2, 130
+PIPE_WIDTH = 160  # characters; a table in a file or a pipe is not cut at 80
+
+# Click's UsageError. Typer carries Click under another name in some versions, so it is reached
+# through the one subclass that all of them export.
+UsageError: type[Any] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``claude-batch`` and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = app(given or ["--help"], prog_name="claude-batch", standalone_mode=False)
+    except UsageError as error:
+        return _refuse(f"{error.format_message().rstrip('.')}. See: claude-batch --help")
+    except BatchError as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        typer.echo("interrupted", err=True)
+    return code or 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"claude-batch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """Run Claude over a DataFrame through the Message Batches API, at half price."""
+
+
+@app.command()
+def demo() -> None:
+    """Label real queries, crash, resume; without a key."""
+    _require_emulator()
+    from claude_batch_pandas import demo as show
+
+    raise typer.Exit(show.main())
+
+
+@app.command()
+def emulate(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    speed: Annotated[float, typer.Option(help="Times faster than a plausible service.")] = 1.0,
+) -> None:
+    """Serve a simulated API until Ctrl-C (exit code 0)."""
+    _require_emulator()
+    from claude_batch_pandas import emulator
+
+    with emulator.serve(port=port, speed=speed) as url:
+        try:
+            typer.echo(f"A simulated Message Batches API answers at {url}; Ctrl-C ends it.")
+            typer.echo(f"export ANTHROPIC_BASE_URL={url}")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("Ended; its batches are gone.", err=True)
+
+
+@app.command()
+def runs(
+    *, as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False
+) -> None:
+    """List the runs of this ledger."""
+    from claude_batch_pandas import session
+
+    found = session.runs()
+    if as_json:
+        typer.echo(found.to_json(orient="records", date_format="iso", date_unit="s"))
+    elif found.empty:
+        typer.echo(
+            f"No runs yet in {session.ledger_home()}. Begin with df.claude.batch(...) in Python, "
+            "or see one with: claude-batch demo"
+        )
+    else:
+        _print(_table(found))
+
+
+def _require_emulator() -> None:
+    """Say how to get the emulator where it is not installed."""
+    try:
+        from claude_batch_pandas import emulator  # noqa: F401 - only asked whether it is there
+    except ImportError as error:
+        raise BatchError(str(error)) from error
+
+
+def _table(found: pd.DataFrame) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in found.columns:
+        is_number = name in {"rows", "shards"}
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for run in found.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in run))
+    return table
+
+
+def _cell(value: Any) -> str:
+    import pandas as pd
+
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%Y-%m-%d %H:%M UTC")
+    if pd.isna(value):
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+
+
+def _refuse(why: str) -> int:
+    typer.echo(f"error: {' '.join(why.split())}", err=True)
+    return REFUSED

@@ -1,0 +1,170 @@
+"""The house: arrows point down, each foreign library has one file, the door is small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import claude_batch_pandas as cbp
+
+PACKAGE = Path(cbp.__file__).parent
+NAME = "claude_batch_pandas"
+
+# From the bottom up; a module imports only from lower layers or, beside it, from the same one.
+LAYERS = [
+    {"exceptions", "records", "settings", "clock"},
+    {"templates", "requests", "sharding", "results", "models", "rendering"},
+    {"polling", "reconcile", "money", "spool", "locks"},
+    {"client", "store", "catalog", "progress", "widgets", "report"},
+    {"answers", "frames", "collecting", "resending"},
+    {"engine", "planning"},
+    {"steps", "workers", "handles"},
+    {"session"},
+    {"accessor", "demo", "cli", "__main__", "__init__"},
+]
+
+# Where each foreign library may be imported; beside them, numpy carries arrays between files.
+HOMES = {
+    "anthropic": {"client", "accessor", "session"},
+    "httpx2": {"client"},
+    "pandas": {"frames", "accessor", "cli", "demo", "session", "handles"},
+    "ipywidgets": {"widgets"},
+    "IPython": {"widgets"},
+    "tqdm": {"progress"},
+    "orjson": {"requests", "client", "session"},
+    "msgspec": {"results"},
+    "sqlite3": {"store"},
+    "genai_prices": {"models"},
+    "platformdirs": {"session"},
+    "numpy": {"catalog", "frames"},
+    "typer": {"cli"},
+    "click": {"cli"},
+    "rich": {"cli", "demo"},
+    "fcntl": {"locks"},
+}
+ONLY_TYPES = {
+    ("anthropic", "accessor"),
+    ("anthropic", "session"),
+    ("pandas", "session"),
+    ("pandas", "handles"),
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the name and syntax tree of every module outside the emulator."""
+    for path in sorted(PACKAGE.glob("*.py")):
+        yield path.stem, ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Yield what a module imports, and whether it is for the type checker only."""
+    guarded = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in guarded
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == NAME else []
+            for name in names or [node.module]:
+                yield name, id(node) in guarded
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new file gets its place in the house."""
+    assert {name for name, _ in modules()} == set().union(*LAYERS)
+
+
+def test_arrows_point_down() -> None:
+    """No module imports from a layer above its own."""
+    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    wrong = [
+        (name, imported)
+        for name, tree in modules()
+        for imported, is_type in imports(tree)
+        if imported.startswith(f"{NAME}.") and not is_type
+        if (target := imported.split(".")[1]) in level and level[target] > level[name]
+    ]
+
+    assert wrong == []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Within a layer, too, imports form no cycle."""
+    graph = {
+        name: {
+            imported.split(".")[1]
+            for imported, is_type in imports(tree)
+            if imported.startswith(f"{NAME}.") and not is_type
+        }
+        for name, tree in modules()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"import cycle: {' -> '.join([*path, name])}"
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+    assert done >= set(graph)
+
+
+def test_each_foreign_library_has_its_file() -> None:
+    """A library is imported where its job is, and nowhere else."""
+    standard = sys.stdlib_module_names - {"sqlite3", "fcntl"}
+    wrong = [
+        (name, library)
+        for name, tree in modules()
+        for imported, is_type in imports(tree)
+        if (library := imported.split(".")[0]) not in standard | {NAME}
+        if name not in HOMES.get(library, set()) or ((library, name) in ONLY_TYPES and not is_type)
+    ]
+
+    assert wrong == []
+
+
+def test_public_names_are_few_and_all_there() -> None:
+    """``__all__`` is what exists, sorted, and at most 18 names."""
+    assert cbp.__all__ == sorted(cbp.__all__)
+    assert len(cbp.__all__) <= 18
+    for name in cbp.__all__:
+        found = getattr(cbp, name)
+        assert found is not None
+        assert name == "options" or found.__doc__
+    assert set(dir(cbp)) >= set(cbp.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        cbp.nonsense  # noqa: B018 - reading it is the test
+
+
+def test_import_is_light() -> None:
+    """Importing the package loads neither the SDK nor widgets, and registers the accessors."""
+    code = (
+        "import sys, pandas as pd, claude_batch_pandas\n"
+        "heavy = {'anthropic', 'ipywidgets', 'IPython', 'httpx2', 'pydantic', 'genai_prices',"
+        " 'tqdm', 'werkzeug', 'sqlite3', 'typer', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)), hasattr(pd.DataFrame, 'claude'),"
+        " hasattr(pd.Series, 'claude'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[] True True"
+
+
+def test_registering_twice_changes_nothing() -> None:
+    """A reload warns of nothing."""
+    from claude_batch_pandas import accessor
+
+    accessor.register()

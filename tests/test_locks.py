@@ -1,0 +1,167 @@
+"""Locks between processes: one holder, and none left behind by a killed one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.locks import Lock, held
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a lock always succeeds")
+
+INSIDE = "inside"
+HOLD = """
+import sys
+from pathlib import Path
+from claude_batch_pandas.locks import Lock
+lock = Lock(Path(sys.argv[1]))
+print(lock.acquire(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.lock"
+
+
+@pytest.fixture
+def other(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        yield process
+        process.kill()
+
+
+def test_lock_has_one_holder(path: Path) -> None:
+    """A second lock on the same file is refused until the first is released."""
+    first, second = Lock(path), Lock(path)
+    taken = [first.acquire(), second.acquire()]
+    first.release()
+
+    assert taken == [True, False]
+    assert second.acquire()
+    assert (first.is_held, second.is_held) == (False, True)
+    second.release()
+
+
+def test_taking_it_twice_changes_nothing(path: Path) -> None:
+    """A holder may ask again; one release gives it back, and more do no harm."""
+    lock = Lock(path)
+    taken = [lock.acquire(), lock.acquire()]
+    lock.release()
+    lock.release()
+
+    assert taken == [True, True]
+    assert not lock.is_held
+    assert Lock(path).acquire()
+
+
+def test_lock_holds_between_processes(path: Path, other: subprocess.Popen[str]) -> None:
+    """A lock of another process is refused, and the file says whose it is."""
+    lock = Lock(path)
+
+    assert not lock.acquire()
+    assert not lock.is_held
+    assert lock.holder()["pid"] == other.pid
+
+
+def test_killed_process_leaves_no_lock(path: Path, other: subprocess.Popen[str]) -> None:
+    """The system drops the lock of a killed process, without anybody cleaning up."""
+    other.kill()
+    other.wait()
+    lock = Lock(path)
+
+    assert lock.acquire()
+    assert lock.holder()["pid"] == os.getpid()
+    lock.release()
+
+
+def test_waiting_ends_when_the_holder_is_gone(path: Path, other: subprocess.Popen[str]) -> None:
+    """Asked to wait, the lock is taken as soon as the other process lets it go."""
+    done = threading.Event()
+
+    def take() -> None:
+        with held(path):
+            done.set()
+
+    waiter = threading.Thread(target=take, daemon=True)
+    waiter.start()
+    was_done = done.is_set()
+    other.kill()
+    other.wait()
+    waiter.join(timeout=30)
+
+    assert not was_done
+    assert done.is_set()
+    assert Lock(path).acquire()
+
+
+def test_interrupt_while_waiting_takes_nothing(path: Path, other: subprocess.Popen[str]) -> None:
+    """Stopping a wait for a lock leaves it with its holder and nothing half taken."""
+    lock = Lock(path)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(INSIDE)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=INSIDE):
+            lock.acquire(wait=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert not lock.is_held
+    assert lock.holder()["pid"] == other.pid
+
+
+def test_lock_is_given_back_after_an_error(path: Path) -> None:
+    """An error inside the context gives the lock back."""
+    with pytest.raises(ValueError, match=INSIDE), held(path):
+        raise ValueError(INSIDE)
+
+    assert Lock(path).acquire()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_lock_file_is_for_its_owner(path: Path, umask: int) -> None:
+    """The lock file has mode 0600 whatever the umask."""
+    before = os.umask(umask)
+    try:
+        Lock(path).acquire()
+    finally:
+        os.umask(before)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_lock_without_a_folder_is_told(tmp_path: Path) -> None:
+    """A lock that cannot be made is an error of the ledger, with the path."""
+    with pytest.raises(LedgerError, match=r"nowhere.run\.lock cannot be opened: No such file"):
+        Lock(tmp_path / "nowhere" / "run.lock").acquire()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not json", b"[1]", b"\xff"])
+def test_unknown_holder_is_nobody(path: Path, content: bytes | None) -> None:
+    """A lock file that is missing or damaged names no holder."""
+    if content is not None:
+        path.write_bytes(content)
+
+    assert Lock(path).holder() == {}
