@@ -18,6 +18,7 @@ import pandas as pd
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
 from claude_batch_pandas.records import RowStatus
+from claude_batch_pandas.report import TOKENS
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.templates import missing_columns
 
@@ -26,14 +27,6 @@ PANDAS_3 = int(pd.__version__.split(".")[0]) >= 3  # noqa: PLR2004
 STRING: Any = "str" if PANDAS_3 else "string"
 STATUSES = [str(status) for status in RowStatus]
 CODES = {status: code for code, status in enumerate(RowStatus)}
-TOKENS = (
-    "input_tokens",
-    "output_tokens",
-    "thinking_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "cache_read_input_tokens",
-)
 EXACT_INTEGER = 2**53  # above it a float no longer tells one integer from the next
 
 
@@ -252,13 +245,15 @@ def _value(row: Result) -> str | None:
 
 
 def dump_index(index: pd.Index) -> bytes | None:
-    """Return an index as Parquet bytes; None when its values are beyond Parquet."""
-    levels = index.to_frame(index=False)
+    """Return an index as Parquet bytes; None when Parquet would change its labels."""
+    labels: Any = list(range(index.nlevels))
+    levels = index.to_frame(index=False, name=labels)
     levels.columns = pd.Index([str(i) for i in range(index.nlevels)])
-    names = [name if isinstance(name, str | int) else None for name in index.names]
+    if not all(_is_faithful(levels[name]) for name in levels):
+        return None
+    levels.attrs = {"names": json.dumps([_plain(name) for name in index.names])}
     buffer = io.BytesIO()
     try:
-        levels.attrs = {"names": json.dumps(names)}
         levels.to_parquet(buffer, index=False)
     except (TypeError, ValueError, OverflowError, NotImplementedError):
         return None  # pyarrow's errors are ValueErrors and TypeErrors
@@ -270,11 +265,29 @@ def load_index(data: bytes | None, rows: int) -> pd.Index:
     if data is None:
         return pd.RangeIndex(rows)
     levels = pd.read_parquet(io.BytesIO(data))
-    names = json.loads(levels.attrs.get("names", "[null]"))
+    told = json.loads(levels.attrs.get("names", "[null]"))
+    names = [tuple(name) if isinstance(name, list) else name for name in told]
     if levels.shape[1] == 1:
         index: pd.Index = pd.Index(levels["0"].array, name=names[0])
         return index
     return pd.MultiIndex.from_frame(levels, names=names)
+
+
+def _is_faithful(labels: pd.Series) -> bool:
+    """Tell whether Parquet gives labels back as they were; objects of many kinds it does not."""
+    if labels.dtype != object:
+        return True
+    kind = pd.api.types.infer_dtype(labels, skipna=True)
+    return kind in {"string", "empty"} or (kind in {"integer", "date"} and not labels.isna().any())
+
+
+def _plain(name: Any) -> Any:
+    """Return the name of an index level as JSON can hold it; None for what it cannot."""
+    if isinstance(name, tuple):
+        return [_plain(part) for part in name]
+    if isinstance(name, np.generic):
+        return name.item()
+    return name if isinstance(name, str | int | float) else None
 
 
 def on_index(index: pd.Index, columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -294,13 +307,23 @@ def table(
 
 def _is_whole_with_gaps(series: pd.Series) -> bool:
     """Tell whether a float column holds integers and became float only by its missing values."""
-    if not isinstance(series.dtype, np.dtype) or series.dtype.kind != "f":
+    if not series.hasnans:
         return False
-    cells = series.to_numpy()
-    present = cells[~np.isnan(cells)]
-    if len(present) in {0, len(cells)}:
+    is_category = isinstance(series.dtype, pd.CategoricalDtype)
+    cells = series.cat.categories if is_category else series
+    if not isinstance(cells.dtype, np.dtype) or cells.dtype.kind != "f":
         return False
-    return bool(np.all((np.abs(present) < EXACT_INTEGER) & (present == np.floor(present))))
+    present = cells.dropna().to_numpy()
+    is_whole = (np.abs(present) < EXACT_INTEGER) & (present == np.floor(present))
+    return len(present) > 0 and bool(np.all(is_whole))
+
+
+def _short_float(dtype: Any) -> Any:
+    """Return the NumPy type of a float dtype with fewer than 64 bits, None for others."""
+    name = str(dtype).lower().removesuffix("[pyarrow]")
+    return {"float32": np.float32, "float": np.float32, "float16": np.float16}.get(
+        name.replace("halffloat", "float16")
+    )
 
 
 def _read(column: str, series: pd.Series) -> tuple[list[Any], list[bool] | None]:
@@ -308,7 +331,14 @@ def _read(column: str, series: pd.Series) -> tuple[list[Any], list[bool] | None]
     mask = series.isna().to_numpy()
     if pd.api.types.is_float_dtype(series.dtype) and not isinstance(series.dtype, np.dtype):
         # Masked and Arrow floats can hold a NaN that isna() does not call missing.
-        mask |= np.array([cell is not pd.NA and cell != cell for cell in cells])  # noqa: PLR0124
+        nans = [cell is not pd.NA and cell != cell for cell in cells]  # noqa: PLR0124
+        mask = np.logical_or(mask, np.array(nans, dtype=bool))
+    short = _short_float(series.dtype)
+    if short is not None:  # widened to 64 bits, 0.1 would read 0.10000000149011612
+        cells = [
+            cell if is_gap else float(str(short(cell)))
+            for cell, is_gap in zip(cells, mask.tolist(), strict=True)
+        ]
     if any(type(cell) is bytes for cell in cells):
         msg = (
             f"Column {column!r} holds bytes, which a template cannot render. "

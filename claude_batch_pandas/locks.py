@@ -65,6 +65,13 @@ class Lock:
             except BlockingIOError:
                 os.close(descriptor)
                 return False
+            except OSError as error:
+                os.close(descriptor)
+                msg = (
+                    f"The file system cannot lock {self._path} ({error.strerror}). "
+                    "Set CLAUDE_BATCH_HOME to a local disk."
+                )
+                raise LedgerError(msg) from error
             except BaseException:
                 os.close(descriptor)
                 raise

@@ -55,7 +55,7 @@ def bill(results: Iterable[Result]) -> Bill:
         total[0] += 1
         total[1] += usage.input_tokens or 0
         total[2] += usage.output_tokens or 0
-        if usage.cache_creation_input_tokens:
+        if usage.cache_creation_input_tokens or usage.cache_creation is not None:
             total[3] += usage.cache_write_5m_tokens
             total[4] += usage.cache_write_1h_tokens
         total[5] += usage.cache_read_input_tokens or 0
@@ -95,6 +95,8 @@ def show(dollars: Decimal) -> str:
         return "$0.00"
     if dollars >= Decimal("0.01"):
         return f"${dollars:,.2f}"
+    if dollars < Decimal("0.000001"):
+        return "less than $0.000001"
     return f"${dollars:.2g}" if dollars >= Decimal("0.0001") else f"${dollars:.6f}"
 
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Hook(Protocol):
     """Shows progress somewhere; a callable with one argument is enough."""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress, /) -> None:
         """Show where the run is."""
 
 
@@ -79,7 +79,8 @@ def measure(record: RunRecord, shards: Sequence[Shard], now: float, note: str = 
         submitted=len(sent),
         ended=sum(shard.state in {ShardState.ENDED, *_KEPT} for shard in shards),
         collected=sum(shard.is_settled for shard in shards),
-        downloaded=sum(shard.total for shard in kept),
+        # A retried or borrowed shard may hold more than this run asks.
+        downloaded=min(record.requests, sum(shard.total for shard in kept)),
         counts=Counts(
             **{name: sum(getattr(part, name) for part in reported) for name in Counts.__slots__}
         ),

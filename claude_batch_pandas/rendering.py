@@ -137,6 +137,9 @@ class Renderer:
 
     def _constant_blocks(self) -> Iterator[Rendered]:
         tails, digests = self.encoder.constant()
+        if len(self.encoder.head) > LARGEST_PARAMS:
+            msg = f"The prompt is too large: {TOO_LARGE.format(len(self.encoder.head))}."
+            raise InputError(msg)
         for start in range(0, len(self.source), BLOCK):
             length = min(BLOCK, len(self.source) - start)
             yield Rendered(tails * length, digests * length, {})

@@ -16,6 +16,14 @@ from claude_batch_pandas.results import Result
 # The order in which statuses are told: what was wanted first, then what needs attention.
 TOLD = tuple(RowStatus)
 MOST_ERRORS = 10
+TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "cache_read_input_tokens",
+)
 
 
 def count_statuses(statuses: Sequence[str]) -> str:
@@ -86,14 +94,13 @@ def make_report(record: RunRecord, rows: Sequence[Result], own: Sequence[Result]
         if result.error is not None:
             times, first = errors.get(result.error, (0, position))
             errors[result.error] = (times + 1, first)
-    kinds = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_input_tokens")
     used = [result.usage for result in own if result.usage is not None]
     return Report(
         record.id,
         {str(status): counts[status] for status in TOLD if counts[status]},
         dict(sorted(errors.items(), key=lambda item: -item[1][0])),
         dict(Counter(result.stop_reason for result in rows if result.stop_reason)),
-        {kind: sum(getattr(usage, kind) or 0 for usage in used) for kind in kinds},
+        {kind: sum(getattr(usage, kind) or 0 for usage in used) for kind in TOKENS},
         money.bill(own),
     )
 

@@ -135,6 +135,15 @@ class _Line(msgspec.Struct, gc=False):
     result: _Outcome
 
 
+FACTS: dict[str, Any] = {
+    "id": str | None,
+    "model": str | None,
+    "stop_reason": str | None,
+    "stop_details": _StopDetails | None,
+    "usage": Usage | None,
+}
+"""What a message tells beside its content; each can be odd without costing the answer."""
+
 _lines = msgspec.json.Decoder(_Line)
 
 
@@ -160,10 +169,13 @@ def read_tags(blocks: Iterable[bytes]) -> Iterator[list[tuple[str, str] | None]]
 
 def _parse(block: bytes) -> Sequence[_Line | None]:
     try:
-        return _lines.decode_lines(block)
+        found = _lines.decode_lines(block)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        lines = block.removesuffix(b"\n").split(b"\n")
-        return [_parse_one(line) for line in lines]
+        found = []
+    # The decoder also takes two objects on a line, or one on several; a line is one object.
+    if found and len(found) == block.count(b"\n") + (not block.endswith(b"\n")):
+        return found
+    return [_parse_one(line) for line in block.split(b"\n") if line and not line.isspace()]
 
 
 def _parse_one(raw: bytes) -> _Line | None:
@@ -174,12 +186,54 @@ def _parse_one(raw: bytes) -> _Line | None:
 
 
 def _read_again(raw: bytes) -> _Line | None:
-    """Read a line that the typed decoder refused: lone surrogates, NaN, numbers out of range."""
+    """Read a line that the typed decoder refused: what fits is kept, what is odd is left out."""
     try:
-        value = json.loads(raw)
-        return msgspec.convert(_without_surrogates(value), _Line, strict=False)
-    except (ValueError, RecursionError, msgspec.MsgspecError):
+        value = _without_surrogates(json.loads(raw))
+    except (ValueError, RecursionError):
         return None
+    result = value.get("result") if isinstance(value, dict) else None
+    if not isinstance(result, dict):
+        return None
+    name, kind = value.get("custom_id"), result.get("type")
+    if not isinstance(name, str) or not isinstance(kind, str):
+        return None
+    message = _fit_message(result.get("message"))
+    if kind == "succeeded" and message is None:
+        return None
+    return _Line(name, _Outcome(kind, message, _fit_error(result.get("error"))))
+
+
+def _fit(value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _fit_message(value: Any) -> _Message | None:
+    if not isinstance(value, dict) or not isinstance(value.get("content"), list):
+        return None
+    parts = [_fit(block, _Part) for block in value["content"]]
+    facts = {name: _fit(value.get(name), kind) for name, kind in FACTS.items()}
+    return _Message([part for part in parts if part is not None], **facts)
+
+
+def _fit_error(value: Any) -> _Error | None:
+    if not isinstance(value, dict):
+        return None
+    inner = value.get("error")
+    fitted = _InnerError(**_texts(inner)) if isinstance(inner, dict) else None
+    request_id = value.get("request_id")
+    return _Error(
+        **_texts(value),
+        error=fitted,
+        request_id=request_id if isinstance(request_id, str) else None,
+    )
+
+
+def _texts(value: dict[str, Any]) -> dict[str, str]:
+    both = {name: value.get(name) for name in ("type", "message")}
+    return {name: text for name, text in both.items() if isinstance(text, str)}
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -206,7 +260,9 @@ def _result(outcome: _Outcome) -> Result:
     if outcome.type == "canceled":
         why = "the batch was canceled before this request was processed; run.retry() sends it again"
         return Result(RowStatus.CANCELED, error=why)
-    why = f"the API gave a result of the type {outcome.type!r} that cannot be read"
+    if outcome.type == "succeeded":
+        return Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
+    why = f"the API gave a result of the unknown type {outcome.type!r}"
     return Result(RowStatus.ERRORED, error=why, error_type=outcome.type)
 
 

@@ -202,7 +202,11 @@ def make_folder(path: Path) -> None:
     LedgerError
     """
     with _as_ledger_error(f"make the folder {path}; set CLAUDE_BATCH_HOME to one you can write"):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mkdir's own parents=True would make them with the mode of the umask.
+        for folder in [*reversed(path.parents), path]:
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -220,8 +224,6 @@ def sync_folder(path: Path) -> None:
 def _as_ledger_error(doing: str) -> Iterator[None]:
     try:
         yield
-    except LedgerError:
-        raise
     except OSError as error:
         msg = f"Could not {doing}: {error.strerror or error}."
         raise LedgerError(msg) from error

@@ -255,10 +255,14 @@ class Steps:
                 resending.replan(engine.spool, engine.store, self.record, shard)
                 self._agendas.pop(shard.number)
             case Next.WATCH:
-                self.note = "a batch of the same size runs; its results will tell whether it is ours"
+                self.note = (
+                    "a batch of the same size runs; its results will tell whether it is ours"
+                )
                 self._wait(agenda)
             case _:
-                self.note = f"not in the server's list; sent again if it stays away for {settle:.0f} s"
+                self.note = (
+                    f"not in the server's list; sent again if it stays away for {settle:.0f} s"
+                )
                 self._wait(agenda, min(agenda.pace.next(), settle / 4))
 
     def _newer_than_fence(self, shard: Shard) -> tuple[Listing, bool]:

@@ -44,8 +44,8 @@ class Text:
         used = [values[column] for column in self.columns]
         try:
             return list(map(self.pattern.format, *used))
-        except (ValueError, TypeError):
-            raise self._explain(used, positions) from None
+        except (ValueError, TypeError, OverflowError):
+            raise self._explain(values, positions) from None
 
     def render_with_gaps(
         self,
@@ -65,18 +65,25 @@ class Text:
                         for i, cell in enumerate(cells)
                     ]
                 )
-            except (ValueError, TypeError):
-                raise self._explain(
-                    [values[column] for column in self.columns], positions
-                ) from None
+            except (ValueError, TypeError, OverflowError):
+                raise self._explain(values, positions, missing) from None
         return list(map(self.plain.format, *filled))
 
-    def _explain(self, used: Sequence[Sequence[Any]], positions: Sequence[int]) -> TemplateError:
-        for position, cells in zip(positions, zip(*used, strict=True), strict=True):
-            for column, spec, cell in zip(self.columns, self.specs, cells, strict=True):
+    def _explain(
+        self,
+        values: Mapping[str, Sequence[Any]],
+        positions: Sequence[int],
+        missing: Mapping[str, Sequence[bool]] | None = None,
+    ) -> TemplateError:
+        """Find the first value that its format does not fit."""
+        for i, position in enumerate(positions):
+            for column, spec in zip(self.columns, self.specs, strict=True):
+                cell = values[column][i]
+                if missing and column in missing and missing[column][i]:
+                    continue
                 try:
                     format(cell, spec)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, OverflowError):
                     return TemplateError(
                         f"The format {{{column}:{spec}}} does not fit the value at position "
                         f"{position}, a {type(cell).__name__}. "
@@ -237,7 +244,11 @@ def _split(field: str, known: frozenset[str]) -> tuple[str, str]:
         if field[:at] in known:
             spec = field[at + 1 :]
             if "{" in spec:
-                break
+                msg = (
+                    f"The format of {{{field[:at]}}} in the template holds another field; formats "
+                    "are fixed text. Put the formatted value into a column of its own."
+                )
+                raise TemplateError(msg)
             return field[:at], spec
         at = field.rfind(":", 0, at)
     return field.partition(":")[0], ""
@@ -275,11 +286,18 @@ def _message(i: int, message: Any, columns: Sequence[str]) -> dict[str, Any]:
 def _content(where: str, content: Any, columns: Sequence[str]) -> Any:
     """Parse a string, or the text blocks of a list of blocks; other blocks stay as they are."""
     if isinstance(content, str):
-        return parse_text(content, columns)
+        return _text(where, content, columns)
     if isinstance(content, list | tuple) and content:
         return [_block(where, block, columns) for block in content]
     msg = f"The content of {where} must be text or a list of blocks, not {_kind(content)}."
     raise TemplateError(msg)
+
+
+def _text(where: str, text: str, columns: Sequence[str]) -> Text | str:
+    if not text.strip():
+        msg = f"The text of {where} is empty, which the API refuses. Write it, or leave it out."
+        raise TemplateError(msg)
+    return parse_text(text, columns)
 
 
 def _block(where: str, block: Any, columns: Sequence[str]) -> Any:
@@ -287,7 +305,7 @@ def _block(where: str, block: Any, columns: Sequence[str]) -> Any:
         msg = f'A block of {where} must be {{"type": ..., ...}}, not {_kind(block)}.'
         raise TemplateError(msg)
     if block["type"] == "text" and isinstance(block.get("text"), str):
-        return {**block, "text": parse_text(block["text"], columns)}
+        return {**block, "text": _text(where, block["text"], columns)}
     return dict(block)
 
 
