@@ -250,6 +250,11 @@ class Client:
         )
 
 
+def has_no_list(error: APIError) -> bool:
+    """Tell whether a list was refused because the server, a relay perhaps, has none."""
+    return error.status in {404, 405, 501}
+
+
 def is_refusal(error: APIError) -> bool:
     """Tell whether an error proves that the POST behind it created nothing.
 

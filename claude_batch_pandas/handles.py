@@ -16,7 +16,7 @@ from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError, WaitTimeoutError
 from claude_batch_pandas.planning import INDEX, RECIPE
-from claude_batch_pandas.progress import Hook, Throttle
+from claude_batch_pandas.progress import Hook, Throttle, measure
 from claude_batch_pandas.records import Progress, RunRecord, RunState
 from claude_batch_pandas.rendering import Recipe, Rendered, Renderer
 from claude_batch_pandas.results import Result
@@ -40,11 +40,14 @@ class Run:
         Such as ``"20261120-intent-x7k2"``.
     """
 
-    def __init__(self, run_id: str, engine: Engine, crew: Crew, hook: Hook) -> None:
+    def __init__(
+        self, run_id: str, engine: Engine, crew: Crew, hook: Hook, worker: Worker | None = None
+    ) -> None:
         self.id = run_id
         self._engine = engine
         self._crew = crew
         self._hook = hook
+        self._worker = worker  # kept until its end was told to somebody
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
 
     def __repr__(self) -> str:
@@ -65,8 +68,11 @@ class Run:
     @property
     def progress(self) -> Progress:
         """Where the run is in numbers."""
-        worker = self._crew.at_work(self.id)
-        return self._drive().progress if worker is None else worker.progress
+        worker = self._worker or self._crew.at_work(self.id)
+        if worker is not None:
+            return worker.progress
+        shards = self._engine.store.shards(self.id)
+        return measure(self._record, shards, self._engine.clock.now())
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until every result is here; an interrupt detaches and loses nothing.
@@ -142,10 +148,11 @@ class Run:
             When the frame does not ask what was sent.
         WaitTimeoutError, PausedError
         """
+        self._refuse_purged()
         if df is not None:
             self._check(df)
         if partial:
-            self._drive()
+            self._crew.drive(self.id, self._engine)
         else:
             self.wait(timeout)
         return self.columns(df)
@@ -194,7 +201,7 @@ class Run:
         """
         if not self.done:
             self._engine.store.set_cancel(self.id)
-            self._drive().wake()
+            self._at_work().wake()
         return self
 
     def detach(self) -> Run:
@@ -203,6 +210,7 @@ class Run:
         if worker is not None:
             worker.stop()
             worker.done.wait()
+        self._worker = None
         return self
 
     def retry(self) -> Run:
@@ -231,7 +239,7 @@ class Run:
             if again:
                 engine.store.reopen(self.id)
         if again:
-            self._drive().wake()
+            self._at_work().wake()
         return self
 
     def purge(self) -> None:
@@ -269,10 +277,24 @@ class Run:
         )
 
     def _drive(self) -> Worker:
-        return self._crew.drive(self.id, self._engine)
+        self._refuse_purged()
+        if self._worker is None:
+            self._worker = self._crew.drive(self.id, self._engine)
+        return self._worker
+
+    def _refuse_purged(self) -> None:
+        if self.status is RunState.PURGED:
+            msg = f"Run {self.id} was purged: its answers are gone. Run the cell to ask anew."
+            raise InputError(msg)
+
+    def _at_work(self) -> Worker:
+        """Return a worker that has not ended, since there is something new to do."""
+        self._worker = None
+        return self._drive()
 
     def _close(self, worker: Worker, show: Throttle) -> None:
         """Raise what stopped the worker, or show the closing line."""
+        self._worker = None
         if worker.failure is not None:
             show(worker.progress)
             raise worker.failure

@@ -77,8 +77,8 @@ class Lock:
                 raise
         self._descriptor = descriptor
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(holder).encode())
         return True
 
     def release(self) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -21,12 +22,13 @@ import orjson
 
 from claude_batch_pandas import frames, locks
 from claude_batch_pandas.catalog import Catalog
-from claude_batch_pandas.client import Client
+from claude_batch_pandas.client import Client, has_no_list
 from claude_batch_pandas.clock import Clock, SystemClock
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.exceptions import APIError, InputError
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import INDEX, NO_SCOPE, Draft, Planner
+from claude_batch_pandas.polling import Pace, Verdict, judge
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope
 from claude_batch_pandas.rendering import Recipe, Renderer
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes in what people type
+SCOPE_PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to
+SCOPE_SECONDS = 60.0  # and when to give up; nothing is planned yet
 LEAVE_SECONDS = 60.0  # at most, for a script's last submissions
 EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
 
@@ -91,8 +95,7 @@ def submit(data: Any, call: Call) -> Run:
             call.shard_size,
         )
         run_id = _settle(planner.plan(), engine, data)
-    crew.drive(run_id, engine)
-    return Run(run_id, engine, crew, hook)
+    return Run(run_id, engine, crew, hook, crew.drive(run_id, engine))
 
 
 def batch(data: Any, call: Call) -> pd.DataFrame:
@@ -218,12 +221,29 @@ def _look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
     fingerprint = client.fingerprint(store.secret())
     scope = store.scope(client.origin, fingerprint) if fingerprint else None
     if scope is None:
-        scope = client.scope()
+        scope = _ask_scope(engine)
         if not scope.workspace:  # a relay that does not say: the key itself is the border
             scope = scope._replace(workspace=f"key-{fingerprint}")
         if fingerprint:
             store.remember_scope(fingerprint, scope)
     return scope, Catalog(engine.spool, store.history(scope) if reuse else [])
+
+
+def _ask_scope(engine: Engine) -> Scope:
+    """Ask the API who the key belongs to; a hiccup is waited out, for a while."""
+    client = engine.client
+    pace = Pace(*SCOPE_PACE, engine.dice)
+    deadline = engine.clock.monotonic() + SCOPE_SECONDS
+    while True:
+        try:
+            return client.scope()
+        except APIError as error:
+            if has_no_list(error):
+                return Scope(client.origin, "", "")
+            is_passing = judge(error, 0.0) is Verdict.WAIT and error.code != "unsent"
+            if not is_passing or engine.clock.monotonic() >= deadline:
+                raise
+            engine.clock.wait(threading.Event(), error.retry_after or pace.next())
 
 
 def _settle(draft: Draft, engine: Engine, data: Any) -> str:

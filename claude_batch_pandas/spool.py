@@ -20,6 +20,7 @@ from claude_batch_pandas.exceptions import LedgerError
 
 BLOCK = 1 << 18  # bytes per read when a body is sent or a file is hashed
 DRAFT = ".draft-"
+PART = ".part"
 
 
 class Spool:
@@ -68,6 +69,11 @@ class Spool:
         for path in self.root.glob(f"{DRAFT}*"):
             shutil.rmtree(path, ignore_errors=True)
 
+    def clear_parts(self, run_id: str) -> None:
+        """Delete what killed writers left of a run's files; call it only as its driver."""
+        for path in self.folder(run_id).glob(f"*{PART}"):
+            path.unlink(missing_ok=True)
+
     def body(self, run_id: str, shard: int) -> Path:
         """Return the path of the request body of a shard."""
         return self.folder(run_id) / f"shard-{shard:04d}.requests.json"
@@ -87,12 +93,12 @@ class Writing:
         self.path = path
         self.size = 0  # bytes so far
         self._sha256 = hashlib.sha256()
-        self.temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self.temporary = path.with_name(f"{path.name}.{os.getpid()}{PART}")
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
         with _as_ledger_error(f"write {self.path}"):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
             descriptor = os.open(self.temporary, flags, 0o600)
             self._file = os.fdopen(descriptor, "wb", buffering=0)
         return self

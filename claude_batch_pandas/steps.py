@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from claude_batch_pandas import collecting, resending
 from claude_batch_pandas.answers import Reader
-from claude_batch_pandas.client import Listing, is_refusal
+from claude_batch_pandas.client import Listing, has_no_list, is_refusal
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
 from claude_batch_pandas.polling import Pace, Verdict, explain, judge
@@ -165,10 +165,8 @@ class Steps:
             return
         engine = self.engine
         body = resending.checked_body(engine.spool, shard)
-        fence = engine.client.list(limit=1)
-        self._check_scope(fence)
-        newest = fence.batches[0].id if fence.batches else ""
-        if not engine.store.mark_submitting(shard, newest, fence.now or engine.clock.now()):
+        fence, now = self._fence()
+        if not engine.store.mark_submitting(shard, fence, now):
             return
         try:
             batch = engine.client.create(body, shard.betas)
@@ -182,6 +180,18 @@ class Steps:
             engine.store.mark_submitted(shard, batch)
             self._wait(agenda)
         self.tell("")
+
+    def _fence(self) -> tuple[str | None, float]:
+        """Return the newest batch before the POST ("" for none, None for no list) and the time."""
+        try:
+            listing = self.engine.client.list(limit=1)
+        except APIError as error:
+            if not has_no_list(error):
+                raise
+            return None, self.engine.clock.now()
+        self._check_scope(listing)
+        newest = listing.batches[0].id if listing.batches else ""
+        return newest, listing.now or self.engine.clock.now()
 
     def _may_submit(self, shard: Shard) -> bool:
         open_ = [other for other in self._shards if other.is_open]
@@ -267,8 +277,10 @@ class Steps:
 
     def _newer_than_fence(self, shard: Shard) -> tuple[Listing, bool]:
         client = self.engine.client
-        if not shard.fence:
-            return client.list(), shard.fence == ""
+        if shard.fence is None:
+            return self._list(shard), False
+        if shard.fence == "":
+            return self._list(shard), True
         try:
             client.retrieve(shard.fence)  # the control: we look at the same list as before
             return client.list(before_id=shard.fence), True
@@ -276,6 +288,19 @@ class Steps:
             if error.status not in {400, 404}:
                 raise
             return client.list(), False
+
+    def _list(self, shard: Shard) -> Listing:
+        try:
+            return self.engine.client.list()
+        except APIError as error:
+            if not has_no_list(error):
+                raise
+        msg = (
+            f"The answer to the submission of shard {shard.number} was lost, and this server has "
+            "no list of batches to look for it in. It may have been accepted, so it is not sent "
+            "again; run the cell with reuse=False to ask anew, at the price of asking twice."
+        )
+        raise PausedError(msg)
 
     def _waited(self, shard: Shard, agenda: _Agenda, listing: Listing) -> float:
         """Return the seconds since the POST by the server's clock, or by ours in this process."""

@@ -219,14 +219,14 @@ class Store:
             )
             return [_shard(row) for row in rows]
 
-    def mark_submitting(self, shard: Shard, fence: str, now: float) -> bool:
+    def mark_submitting(self, shard: Shard, fence: str | None, now: float) -> bool:
         """Make the intent to send a shard durable; False when another process was first.
 
         Parameters
         ----------
         shard : Shard
-        fence : str
-            The newest batch id in the server's list, or "" when it was empty.
+        fence : str or None
+            The newest batch id in the server's list, "" when it was empty, None without a list.
         now : float
             Seconds since 1970.
         """

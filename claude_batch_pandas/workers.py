@@ -119,10 +119,12 @@ class Worker:
 
     def _drive(self) -> None:
         while not self._is_stopping:
-            if not self._lock.acquire():
-                if self._follow():
-                    return
-                continue
+            if not self._lock.is_held:
+                if not self._lock.acquire():
+                    if self._follow():
+                        return
+                    continue
+                self._engine.spool.clear_parts(self._run.id)
             self._steps.refresh()
             try:
                 seconds = self._steps.take()

@@ -24,6 +24,7 @@ class JumpingClock:
     def __init__(self, start: float = 1_800_000_000.0) -> None:
         self._now = start
         self._mutex = threading.Lock()
+        self.on_wait: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         """Return the virtual seconds since 1970."""
@@ -35,6 +36,7 @@ class JumpingClock:
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Let the time pass."""
+        self.on_wait()
         self.advance(seconds)
         return event.is_set()
 

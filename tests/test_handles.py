@@ -398,3 +398,12 @@ def test_a_broken_hook_never_breaks_the_run(
 
     assert out["answer"].notna().all()
     assert caplog.text.count("Progress can no longer be shown") == 1
+
+
+def test_a_purged_run_says_that_its_answers_are_gone(frame: pd.DataFrame, client: Any) -> None:
+    """Not an error about files."""
+    run = frame.claude.submit("{text}", client=client).wait()
+    run.purge()
+
+    with pytest.raises(cbp.InputError, match=f"Run {run.id} was purged.*Run the cell"):
+        run.result()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import claude_batch_pandas as cbp
+from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault
 from tests.conftest import JumpingClock
 
@@ -229,11 +230,14 @@ def test_retry_after_is_honoured_up_to_a_quarter_of_an_hour(
     fault = on_look(status=429, headers={"retry-after": header})
     emulator = Emulator(clock=clock.now, duration=1.0, faults=[fault])
     notes: list[str] = []
+    clock.on_wait = lambda: notes.extend(
+        worker.progress.note for worker in session.crew._workers.values()
+    )
     start = clock.now()
-    frame.claude.batch("{text}", client=connect(emulator), progress=lambda p: notes.append(p.note))
+    frame.claude.batch("{text}", client=connect(emulator))
 
     assert low <= clock.now() - start <= high
-    assert any(f"Asking again in {low} s" in note for note in notes)
+    assert any(f"Asking again in {low:.0f} s" in note for note in notes)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 500, 5_000])
@@ -339,3 +343,48 @@ def test_requests_expire_after_a_day(
 
     assert out["answer_status"].eq("expired").any()
     assert len(emulator.batches) == 1
+
+
+def test_a_server_without_a_list_sends_at_most_once(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Without a list a lost answer cannot be looked for: the run pauses and says so."""
+    faults = [on_list(status=404, times=None), on_post(after=True, drop=True)]
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=faults)
+    client = connect(emulator)
+    for _ in range(2):
+        with pytest.raises(cbp.PausedError, match=r"has no list of batches.*reuse=False"):
+            frame.claude.batch("{text}", client=client)
+
+    assert len(emulator.batches) == 1
+
+
+def test_a_server_without_a_list_serves_the_main_job(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """As long as no answer is lost, a relay needs no list."""
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[on_list(status=405, times=None)])
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 529])
+def test_a_hiccup_before_the_first_call_is_waited_out(
+    status: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Asking who the key belongs to is tried again for a minute."""
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[on_list(status=status, times=3)])
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+
+
+def test_a_wrong_key_is_told_at_once(
+    frame: pd.DataFrame, emulator: Emulator, connect: Connect
+) -> None:
+    """Nothing is planned for a key that the API does not know."""
+    with pytest.raises(cbp.APIError, match="The API answered 401 authentication_error"):
+        frame.claude.batch("{text}", client=connect(emulator, "bad-key"))
+
+    assert len(cbp.runs()) == 0
