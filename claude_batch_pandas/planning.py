@@ -16,12 +16,15 @@ from pathlib import Path
 
 from claude_batch_pandas import catalog, requests
 from claude_batch_pandas.catalog import OWN, Catalog
+from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.records import RunRecord, Scope, Shard
 from claude_batch_pandas.rendering import Reason, Rendered, Renderer
+from claude_batch_pandas.requests import MAX_REQUESTS
 from claude_batch_pandas.sharding import (
     BODY_HEAD,
     BODY_JOIN,
     BODY_TAIL,
+    MAX_BATCH_REQUESTS,
     PLANNED_BYTES,
     fits,
     totals,
@@ -79,6 +82,8 @@ class Planner:
         Returns the scope and the catalog of what it already knows. Called only when there is a
         request to send, since it may have to ask the API who the key belongs to.
     shard_size : int or None
+    max_in_flight : int
+        Requests that may be open at once.
     """
 
     renderer: Renderer
@@ -86,6 +91,7 @@ class Planner:
     record: RunRecord
     look_up: Callable[[], tuple[Scope, Catalog]]
     shard_size: int | None = None
+    max_in_flight: int = MAX_BATCH_REQUESTS
     _seen: dict[bytes, int] = field(default_factory=dict)
     _rows: array[int] = field(default_factory=lambda: array("i"))
     _references: array[int] = field(default_factory=lambda: array("I"))
@@ -107,7 +113,11 @@ class Planner:
         LedgerError
             When the disk refuses; the draft is deleted.
         """
-        self._totals = totals(len(self.renderer.source), self.shard_size)
+        rows = len(self.renderer.source)
+        if rows > MAX_REQUESTS:
+            msg = f"The frame has {rows:,} rows; one run holds {MAX_REQUESTS:,}. Split the frame."
+            raise InputError(msg)
+        self._totals = totals(rows, self.shard_size, self.max_in_flight)
         try:
             for block in self.renderer.blocks():
                 self._add(block)

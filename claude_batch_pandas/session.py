@@ -93,6 +93,7 @@ def submit(data: Any, call: Call) -> Run:
             record,
             lambda: _look_up(engine, reuse=call.reuse),
             call.shard_size,
+            engine.max_in_flight,
         )
         run_id = _settle(planner.plan(), engine, data)
     return Run(run_id, engine, crew, hook, crew.drive(run_id, engine))

@@ -45,7 +45,9 @@ def check_shard_size(shard_size: Any) -> int | None:
     return int(shard_size)
 
 
-def totals(rows: int, shard_size: int | None = None) -> Iterator[int]:
+def totals(
+    rows: int, shard_size: int | None = None, most: int = MAX_BATCH_REQUESTS
+) -> Iterator[int]:
     """Yield how many requests each next shard of a run may have, without end.
 
     A batch whose creation was not confirmed is recognised in the server's list by its total, so
@@ -58,12 +60,15 @@ def totals(rows: int, shard_size: int | None = None) -> Iterator[int]:
         An upper bound of the requests to come.
     shard_size : int, optional
         The most requests a shard may have; default: rows / 10, between 500 and 10,000.
+    most : int
+        Requests that may be open at once; no shard has more.
     """
     if shard_size is None:
         tenth = -(-rows // DEFAULT_SHARDS) + DEFAULT_SHARDS
-        shard_size = min(max(tenth, SMALLEST_DEFAULT), LARGEST_DEFAULT)
+        shard_size = min(max(tenth, SMALLEST_DEFAULT), LARGEST_DEFAULT, most)
         step = 1
     else:
+        shard_size = min(shard_size, most)
         shards = -(-rows // shard_size)
         spare = shards * shard_size - rows
         step = 1 if spare >= shards * (shards - 1) // 2 else 0

@@ -170,6 +170,9 @@ class Steps:
             return
         try:
             batch = engine.client.create(body, shard.betas)
+        except CredentialsError:
+            engine.store.mark_planned(shard)  # the SDK had nothing to sign with, so it sent nothing
+            raise
         except APIError as error:
             self._refused(shard, agenda, error)
         else:
@@ -186,7 +189,8 @@ class Steps:
         try:
             listing = self.engine.client.list(limit=1)
         except APIError as error:
-            if not has_no_list(error):
+            # A server that has told who we are has a list; then this is a hiccup.
+            if not has_no_list(error) or self.record.scope.organization:
                 raise
             return None, self.engine.clock.now()
         self._check_scope(listing)
@@ -293,7 +297,7 @@ class Steps:
         try:
             return self.engine.client.list()
         except APIError as error:
-            if not has_no_list(error):
+            if not has_no_list(error) or self.record.scope.organization:
                 raise
         msg = (
             f"The answer to the submission of shard {shard.number} was lost, and this server has "
@@ -306,8 +310,8 @@ class Steps:
         """Return the seconds since the POST by the server's clock, or by ours in this process."""
         assert agenda.unknown_since is not None, "set when the reconciling began"
         here = self.engine.clock.monotonic() - agenda.unknown_since
-        if listing.now is None or shard.intended_at is None:
-            return here
+        if listing.now is None or shard.intended_at is None or shard.fence is None:
+            return here  # without a fence, the intent was timed by our own clock
         return max(here, listing.now - shard.intended_at)
 
     def _is_ours(self, shard: Shard, batch: Batch) -> bool:

@@ -248,6 +248,14 @@ class Crew:
         deadline = time.monotonic() + timeout
         for worker in list(self._workers.values()):
             worker.leave(max(0.0, deadline - time.monotonic()))
+            progress = worker.progress
+            if progress.submitted < progress.shards and not progress.is_over:
+                log.warning(
+                    "Run %s: %d of %d shards are sent. Run the same call again to send the rest.",
+                    progress.run_id,
+                    progress.submitted,
+                    progress.shards,
+                )
 
 
 def _is_paused(record: RunRecord) -> bool:

@@ -415,6 +415,20 @@ def test_shards_go_out_within_max_in_flight(
     assert all(later - earlier >= 30.0 for earlier, later in itertools.pairwise(starts))
 
 
+def test_no_shard_is_larger_than_max_in_flight(
+    clock: JumpingClock, connect: Callable[..., Any]
+) -> None:
+    """The cap holds for the default shard size too."""
+    cbp.options.max_in_flight = 25
+    emulator = Emulator(clock=clock.now, duration=30.0)
+    df = pd.DataFrame({"text": [f"row {i}" for i in range(60)]})
+    df.claude.batch("{text}", client=connect(emulator))
+
+    assert max(batch.total for batch in emulator.batches) <= 25
+    starts = [batch.created_at for batch in emulator.batches]
+    assert all(later - earlier >= 30.0 for earlier, later in itertools.pairwise(starts))
+
+
 def test_a_full_queue_waits_for_a_shard_to_end(
     clock: JumpingClock, connect: Callable[..., Any]
 ) -> None:
