@@ -246,7 +246,7 @@ def _value(row: Result) -> str | None:
 
 def dump_index(index: pd.Index) -> bytes | None:
     """Return an index as Parquet bytes; None when Parquet would change its labels."""
-    labels: Any = list(range(index.nlevels))
+    labels: Any = list(range(index.nlevels)) if index.nlevels > 1 else 0
     levels = index.to_frame(index=False, name=labels)
     levels.columns = pd.Index([str(i) for i in range(index.nlevels)])
     if not all(_is_faithful(levels[name]) for name in levels):

@@ -6,6 +6,8 @@ import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,27 +139,24 @@ def test_finished_shards_are_not_downloaded_again(
     assert not any(call.method == "POST" for call in emulator.calls)
 
 
+SCRIPT = """
+import sys
+import pandas as pd
+import claude_batch_pandas
+pd.DataFrame({"text": [f"row {i}" for i in range(35)]}).claude.submit("{text}", shard_size=12)
+"""
+
+
 def test_a_script_that_submits_and_ends_has_submitted(
     api: tuple[Emulator, str], tmp_path: Path
 ) -> None:
     """submit() returns at once; the end of the process waits until everything is sent."""
     emulator, url = api
     emulator.batches.clear()
-    process = processes.Process(target=submit_and_leave, args=(url, str(tmp_path / "ledger")))
-    process.start()
-    process.join()
-    process.close()
+    settings = {"ANTHROPIC_BASE_URL": url, "CLAUDE_BATCH_HOME": str(tmp_path / "ledger")}
+    subprocess.run([sys.executable, "-c", SCRIPT], env=os.environ | settings, check=True)
 
     assert sum(batch.total for batch in emulator.batches) == 35
-
-
-def submit_and_leave(url: str, home: str) -> None:
-    """Submit, and end the process the way a script ends."""
-    os.environ |= {"ANTHROPIC_BASE_URL": url, "CLAUDE_BATCH_HOME": home}
-    frame().claude.submit("{text}", shard_size=12)
-    import atexit
-
-    atexit._run_exitfuncs()  # a forked child skips them; a script does not
 
 
 def test_a_killed_draft_leaves_nothing_behind(api: tuple[Emulator, str], tmp_path: Path) -> None:

@@ -94,7 +94,6 @@ def test_a_bad_frame_refuses_the_whole_batch(body: Any, problem: str) -> None:
         b'{"requests": [{"custom_id": "\xff", "params": {}}]}',
         b'{"requests": [{"custom_id": "a", "params": {"system": "\xff"}}]}',
         b'{"requests": [{"custom_id": "a", "params": {"max_tokens": NaN}}]}',
-        b'{"requests": [{"custom_id": "a", "params": {"x": %b}}]}' % (b"[" * 1_010 + b"]" * 1_010),
         b'{"requests": [{"custom_id": "a", "params": {"x": %b}}]}' % (b"[" * 9_000),
     ],
 )
