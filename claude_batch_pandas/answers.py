@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Map
-from claude_batch_pandas.records import RowStatus, RunRecord, Shard, ShardState
+from claude_batch_pandas.records import RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.requests import ORDINAL, custom_ids
 from claude_batch_pandas.results import UNREADABLE, Result, read
 from claude_batch_pandas.spool import Spool, read_line_blocks
@@ -72,7 +72,11 @@ class Reader:
         answers = _unknown(len(references))
         for source, run_id in enumerate((record.id, *record.sources)):
             at = (references[:, 0] == source).nonzero()[0].tolist()
-            if at:
+            if self._is_purged(run_id):
+                gone = Result(RowStatus.ERRORED, error=f"its answer was purged with run {run_id}")
+                for i in at:
+                    answers.results[i] = gone
+            elif at:
                 known = self._own(run_id)
                 for i, ordinal in zip(at, references[at, 1].tolist(), strict=True):
                     answers.results[i] = known.results[ordinal]
@@ -98,25 +102,28 @@ class Reader:
             [origins[i] if i >= 0 else NEVER_SENT for i in rows],
         )
 
-    def needed(self, record: RunRecord) -> dict[str, list[int]]:
-        """Return the shards of other runs that hold requests of this one, by run."""
-        references = self.map(record.id).references.tolist()
-        found: dict[str, list[int]] = {}
-        for source, run_id in enumerate(record.sources, 1):
-            wanted = {ordinal for of, ordinal in references if of == source}
-            folder = self.spool.folder(run_id)
-            found[run_id] = [
-                shard.number
-                for shard in self.store.shards(run_id)
-                if not wanted.isdisjoint(catalog.load_ordinals(folder, shard.number))
-            ]
-        return found
+    def needed(self, record: RunRecord, run_id: str) -> list[int]:
+        """Return which shards of another run hold requests of this one."""
+        if self._is_purged(run_id):
+            return []
+        references = self.map(record.id).references
+        source = record.sources.index(run_id) + 1
+        wanted = frozenset(references[references[:, 0] == source, 1].tolist())
+        folder = self.spool.folder(run_id)
+        return [
+            shard.number
+            for shard in self.store.shards(run_id)
+            if not wanted.isdisjoint(catalog.load_ordinals(folder, shard.number))
+        ]
 
     def expected(self, record: RunRecord, shard: Shard) -> list[str]:
         """Return the custom_ids of a shard."""
         ordinals = catalog.load_ordinals(self.spool.folder(record.id), shard.number)
         hashes = self.map(record.id).hashes(ordinals)
         return custom_ids(record.nonce, shard.attempt, ordinals, hashes)
+
+    def _is_purged(self, run_id: str) -> bool:
+        return self.store.run(run_id).state is RunState.PURGED
 
     def _own(self, run_id: str) -> Answers:
         """Return the answers of a run's own requests by ordinal, the latest attempt's."""

@@ -14,18 +14,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import math
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-import orjson
-
 from claude_batch_pandas.exceptions import APIError, CredentialsError, InputError
-from claude_batch_pandas.records import Batch, Counts, Scope
+from claude_batch_pandas.records import Batch, Scope
+from claude_batch_pandas.replies import (
+    BATCH_ID,
+    read_batch,
+    read_date,
+    read_json,
+    read_retry_after,
+)
 from claude_batch_pandas.spool import Body
 
 if TYPE_CHECKING:
@@ -33,10 +34,7 @@ if TYPE_CHECKING:
     import httpx2
 
 BATCHES = "/v1/messages/batches"
-SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,255}")
-STATUSES = frozenset({"in_progress", "canceling", "ended"})
 PAGE = 1000  # batches per list call, the API's maximum
-MAX_RETRY_AFTER = 900.0  # seconds; the SDK would sleep for 49 days when told to
 
 # A genuine API error with one of these came instead of a batch. 429 and 5xx prove nothing.
 REFUSED = frozenset({400, 401, 402, 403, 404, 413, 422})
@@ -84,7 +82,7 @@ class Client:
     def __init__(self, sdk: Any = None) -> None:
 
         self._sdk: anthropic.Anthropic = _build() if sdk is None else _accept(sdk)
-        self.origin = str(self._sdk.base_url).rstrip("/")
+        self.origin = _origin(str(self._sdk.base_url))
         if not _has_credentials(self._sdk):
             if not _is_loopback(self.origin):
                 raise CredentialsError(NO_CREDENTIALS)
@@ -137,7 +135,7 @@ class Client:
                 BATCHES, cast_to=_response(), content=body, options=_once(headers)
             )
 
-        return _batch(_json(_ask(send)))
+        return _read(_ask(send))
 
     def retrieve(self, batch_id: str) -> Batch:
         """Return one batch as it is now.
@@ -146,7 +144,7 @@ class Client:
         ------
         APIError
         """
-        batch = _batch(_json(self._get(f"{BATCHES}/{_safe(batch_id)}")))
+        batch = _read(self._get(f"{BATCHES}/{_safe(batch_id)}"))
         if batch.id != batch_id:
             msg = f"Asked for batch {batch_id}, the server answered with another one."
             raise APIError(msg)
@@ -166,15 +164,18 @@ class Client:
             if cursor is not None:
                 query["before_id"] = cursor
             answer = self._get(BATCHES, query)
-            page = _json(answer)
+            page = read_json(answer.status_code, answer.content)
             data = page.get("data")
             if not isinstance(data, list):
                 msg = "The server's list of batches has no data."
                 raise APIError(msg, status=answer.status_code)
-            batches = [_batch(item) for item in data]
+            batches = [read_batch(item) for item in data]
+            if any(batch.id == cursor for batch in batches) or (found and batches[:1] == found[:1]):
+                msg = "The server's list gave the same page again, so before_id is of no use there."
+                raise APIError(msg)
             found = batches + found
             if cursor is None or not page.get("has_more") or not batches:
-                return Listing(found, self._scope(answer), _date(answer))
+                return Listing(found, self._scope(answer), read_date(answer.headers))
             cursor = batches[0].id
 
     def cancel(self, batch_id: str) -> Batch:
@@ -189,7 +190,7 @@ class Client:
             path = f"{BATCHES}/{_safe(batch_id)}/cancel"
             return self._sdk.post(path, cast_to=_response(), options=_once({}))
 
-        return _batch(_json(_ask(send)))
+        return _read(_ask(send))
 
     def download(self, batch_id: str) -> Generator[bytes]:
         """Yield the raw bytes of a batch's results.
@@ -304,6 +305,19 @@ def _has_credentials(sdk: anthropic.Anthropic) -> bool:
     return sdk.credentials is not None or bool(names & {"authorization", "x-api-key"})
 
 
+def _origin(base_url: str) -> str:
+    """Return scheme, host, port and path of a base URL; never the password in it."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = (
+            f"The API's address {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()!r} "
+            "cannot be used: it must begin with https:// or http://. Check ANTHROPIC_BASE_URL."
+        )
+        raise InputError(msg)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+
+
 def _is_loopback(origin: str) -> bool:
     host = urlsplit(origin).hostname or ""
     try:
@@ -333,8 +347,12 @@ def _once(headers: Mapping[str, str]) -> Any:
     }
 
 
+def _read(response: httpx2.Response) -> Batch:
+    return read_batch(read_json(response.status_code, response.content))
+
+
 def _safe(batch_id: str) -> str:
-    if not SAFE_ID.fullmatch(batch_id):
+    if not BATCH_ID.fullmatch(batch_id):
         msg = f"{batch_id[:80]!r} is not a batch id; they look like 'msgbatch_01...'."
         raise InputError(msg)
     return batch_id
@@ -364,7 +382,8 @@ def _ask(send: Callable[[], Answer]) -> Answer:
 def _status_error(error: anthropic.APIStatusError) -> APIError:
     envelope = error.body if isinstance(error.body, Mapping) else {}
     is_genuine = envelope.get("type") == "error" and isinstance(envelope.get("error"), Mapping)
-    words = (error.api_message if is_genuine else None) or "no explanation came with it"
+    told = error.api_message if is_genuine else None
+    words = told if isinstance(told, str) and told else "no explanation came with it"
     kind = error.type if is_genuine else None
     label = f"{error.status_code} {kind}" if kind else f"{error.status_code}"
     return APIError(
@@ -373,7 +392,7 @@ def _status_error(error: anthropic.APIStatusError) -> APIError:
         type=kind,
         code=error.error_code if is_genuine else None,
         request_id=error.request_id,
-        retry_after=_retry_after(error.response),
+        retry_after=read_retry_after(error.response.headers),
     )
 
 
@@ -389,66 +408,3 @@ def _connection_error(error: anthropic.APIConnectionError) -> APIError:
             code="unsent",
         )
     return APIError(f"The connection to the API broke ({type(cause or error).__name__}).")
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
-    """Read `Retry-After` in seconds or as a date, the latter against the server's own clock."""
-    value = response.headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            sent = parsedate_to_datetime(response.headers.get("date", ""))
-            seconds = (parsedate_to_datetime(value) - sent).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    if math.isnan(seconds) or seconds <= 0:
-        return None
-    return min(seconds, MAX_RETRY_AFTER)
-
-
-def _date(response: httpx2.Response) -> float | None:
-    try:
-        return parsedate_to_datetime(response.headers["date"]).timestamp()
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-def _json(response: httpx2.Response) -> dict[str, Any]:
-    try:
-        value = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        msg = (
-            f"The server answered {response.status_code} with something that is not the API's JSON."
-        )
-        raise APIError(msg, status=response.status_code)
-    return value
-
-
-def _batch(value: Any) -> Batch:
-    try:
-        counts = value["request_counts"]
-        batch = Batch(
-            id=value["id"],
-            processing_status=value["processing_status"],
-            counts=Counts(**{name: int(counts.get(name) or 0) for name in Counts.__slots__}),
-            created_at=_time(value["created_at"]),
-            expires_at=_time(value["expires_at"]),
-            ended_at=_time(value["ended_at"]) if value.get("ended_at") else None,
-            archived=bool(value.get("archived_at")),
-        )
-        is_batch = value["type"] == "message_batch" and batch.processing_status in STATUSES
-        if is_batch and SAFE_ID.fullmatch(batch.id):
-            return batch
-    except (KeyError, TypeError, ValueError, AttributeError):
-        pass
-    msg = "The server answered with something that is not a message batch."
-    raise APIError(msg)
-
-
-def _time(value: str) -> float:
-    return datetime.fromisoformat(value).timestamp()

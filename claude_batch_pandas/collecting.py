@@ -15,9 +15,10 @@ from typing import NamedTuple
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.records import Batch, Shard
 from claude_batch_pandas.results import read_tags
-from claude_batch_pandas.spool import Writing, read_line_blocks
+from claude_batch_pandas.spool import PART, Writing, move, read_line_blocks
 
 MAX_DOWNLOADS = 3
+ARCHIVED = "its results are gone from the server"
 COUNTED = ("succeeded", "errored", "canceled", "expired")
 
 
@@ -67,22 +68,28 @@ def collect(
     LedgerError
     """
     names = frozenset(expected)
-    best: Check | None = None
-    for _ in range(MAX_DOWNLOADS):
-        with Writing(path) as file:
-            if not batch.archived:
-                for block in client.download(_id(shard)):
-                    file.write(block)
-            check = verify(file.temporary, names, batch)
-            is_best = best is None or check.readable > best.readable
-            if not check.problem or is_best:
-                sha256 = file.keep()
-                best = check
-        if not check.problem or batch.archived:
-            break
-    assert best is not None, "at least one download was kept"
-    problem = "its results are gone from the server" if batch.archived else best.problem
-    return Collected(sha256, not best.problem, problem)
+    aside = path.with_name(f"{path.name}.best{PART}")  # the best of those that are not whole
+    best: Collected | None = None
+    readable = -1
+    try:
+        for _ in range(MAX_DOWNLOADS):
+            with Writing(path) as file:
+                if not batch.archived:
+                    for block in client.download(_id(shard)):
+                        file.write(block)
+                check = verify(file.temporary, names, batch)
+                if not check.problem:
+                    return Collected(file.keep(), True, "")
+                if check.readable > readable:
+                    readable = check.readable
+                    best = Collected(file.keep(aside), False, check.problem)
+            if batch.archived:
+                break
+        assert best is not None, "the first download was kept"
+        move(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return best._replace(problem=ARCHIVED) if batch.archived else best
 
 
 def verify(path: Path, expected: frozenset[str], batch: Batch) -> Check:

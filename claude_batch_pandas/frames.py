@@ -295,13 +295,22 @@ def on_index(index: pd.Index, columns: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(dict(columns), index=index)
 
 
-def table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], times: Sequence[str]
-) -> pd.DataFrame:
-    """Return a small frame of records; the columns in `times` hold seconds since 1970."""
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return a small frame of records.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+    columns : mapping of str to str
+        Each column's kind: ``text``, ``count`` or ``time`` (seconds since 1970, UTC).
+    """
     frame = pd.DataFrame(list(rows), columns=list(columns))
-    for name in times:
-        frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
+    for name, kind in columns.items():
+        if kind == "time":
+            seconds = frame[name].astype("float64").round()
+            frame[name] = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("s")
+        else:
+            frame[name] = frame[name].astype("int64" if kind == "count" else STRING)
     return frame
 
 

@@ -52,6 +52,9 @@ class ShardState(StrEnum):
     WITHDRAWN = "withdrawn"  # canceled before it was ever sent
 
 
+KEY_WORKSPACE = "key-"  # begins the workspace of a scope whose server names none
+
+
 class Scope(NamedTuple):
     """Where an answer is valid: answers of one scope never serve another."""
 

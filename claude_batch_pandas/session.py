@@ -30,7 +30,7 @@ from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import INDEX, NO_SCOPE, Draft, Planner
 from claude_batch_pandas.polling import Pace, Verdict, judge
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
-from claude_batch_pandas.records import RunRecord, RunState, Scope
+from claude_batch_pandas.records import KEY_WORKSPACE, RunRecord, RunState, Scope
 from claude_batch_pandas.rendering import Recipe, Renderer
 from claude_batch_pandas.report import Preview
 from claude_batch_pandas.settings import PROGRESS, options
@@ -44,6 +44,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LISTED = {
+    "id": "text",
+    "name": "text",
+    "state": "text",
+    "rows": "count",
+    "shards": "count",
+    "created": "time",
+    "expires": "time",
+}
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes in what people type
 SCOPE_PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to
@@ -171,8 +180,7 @@ def runs() -> pd.DataFrame:
                 "expires": min(ends, default=None),
             }
         )
-    columns = ("id", "name", "state", "rows", "shards", "created", "expires")
-    return frames.table(rows, columns, ("created", "expires"))
+    return frames.table(rows, LISTED)
 
 
 def ledger_home() -> Path:
@@ -224,7 +232,7 @@ def _look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
     if scope is None:
         scope = _ask_scope(engine)
         if not scope.workspace:  # a relay that does not say: the key itself is the border
-            scope = scope._replace(workspace=f"key-{fingerprint}")
+            scope = scope._replace(workspace=f"{KEY_WORKSPACE}{fingerprint}")
         if fingerprint:
             store.remember_scope(fingerprint, scope)
     return scope, Catalog(engine.spool, store.history(scope) if reuse else [])
@@ -251,6 +259,10 @@ def _settle(draft: Draft, engine: Engine, data: Any) -> str:
     """Make a draft a run, or find the run that it is; return the run's id."""
     record, store, spool = draft.record, engine.store, engine.spool
     existing = store.find(record.key)
+    if existing is not None and any(
+        store.run(source).state is RunState.PURGED for source in existing.sources
+    ):
+        existing = None  # some of its answers are gone; ask those anew
     if existing is not None and (record.reuse or _is_unfinished_twin(existing)):
         spool.discard(record.id)
         return existing.id

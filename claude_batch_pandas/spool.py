@@ -113,14 +113,15 @@ class Writing:
         self._sha256.update(data)
         self.size += len(data)
 
-    def keep(self) -> str:
-        """Sync the file, give it its final name, and return its SHA-256."""
+    def keep(self, path: Path | None = None) -> str:
+        """Sync the file, give it its final name (or another), and return its SHA-256."""
+        final = self.path if path is None else path
         assert self._file is not None, "enter the context first"
         with _as_ledger_error(f"keep {self.path}"):
             os.fsync(self._file.fileno())
             self._file.close()
-            self.temporary.replace(self.path)
-            sync_folder(self.path.parent)
+            self.temporary.replace(final)
+            sync_folder(final.parent)
         self._file = None
         return self._sha256.hexdigest()
 
@@ -133,6 +134,13 @@ class Writing:
         if self._file is not None:
             self._file.close()
             self.temporary.unlink(missing_ok=True)
+
+
+def move(source: Path, path: Path) -> None:
+    """Give a whole file its final name, durably."""
+    with _as_ledger_error(f"keep {path}"):
+        source.replace(path)
+        sync_folder(path.parent)
 
 
 def write(path: Path, data: bytes) -> str:
@@ -165,7 +173,7 @@ class Body:
 
 def read_blocks(path: Path) -> Iterator[bytes]:
     """Yield the blocks of a file."""
-    with path.open("rb", buffering=0) as file:
+    with _as_ledger_error(f"read {path}"), path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
             yield block
 

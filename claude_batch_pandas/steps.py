@@ -19,7 +19,7 @@ from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedErr
 from claude_batch_pandas.polling import Pace, Verdict, explain, judge
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconcile import Next, candidates, decide
-from claude_batch_pandas.records import Batch, RunRecord, Shard, ShardState
+from claude_batch_pandas.records import KEY_WORKSPACE, Batch, RunRecord, Shard, ShardState
 from claude_batch_pandas.requests import id_prefix
 from claude_batch_pandas.results import read_tags
 
@@ -238,10 +238,15 @@ class Steps:
             self._held_open = open_
 
     def _check_scope(self, listing: Listing) -> None:
-        if listing.scope[1:] != self.record.scope[1:] and any(listing.scope[1:]):
+        """Never look for a batch in another workspace's list, nor send one there."""
+        here, there = listing.scope, self.record.scope
+        pairs = [(here.organization, there.organization)]
+        if not there.workspace.startswith(KEY_WORKSPACE):
+            pairs.append((here.workspace, there.workspace))
+        if any(seen and known and seen != known for seen, known in pairs):
             msg = (
-                f"The key belongs to the workspace {listing.scope.workspace!r}, but the run to "
-                f"{self.record.scope.workspace!r}. Use a key of that workspace, then call again."
+                f"The key belongs to the workspace {here.workspace!r}, but the run to "
+                f"{there.workspace!r}. Use a key of that workspace, then call again."
             )
             raise PausedError(msg)
 
@@ -260,11 +265,7 @@ class Steps:
         decision = decide(found, self._waited(shard, agenda, listing), settle)
         match decision.next:
             case Next.INSPECT if decision.batch is not None:
-                if self._is_ours(shard, decision.batch):
-                    engine.store.mark_submitted(shard, decision.batch)
-                else:
-                    agenda.rejected.add(decision.batch.id)
-                self._wait(agenda, 0.0)
+                self._inspect(shard, agenda, decision.batch)
             case Next.RESEND:
                 resending.replan(engine.spool, engine.store, self.record, shard)
                 self._agendas.pop(shard.number)
@@ -278,6 +279,19 @@ class Steps:
                     f"not in the server's list; sent again if it stays away for {settle:.0f} s"
                 )
                 self._wait(agenda, min(agenda.pace.next(), settle / 4))
+
+    def _inspect(self, shard: Shard, agenda: _Agenda, batch: Batch) -> None:
+        """Adopt an ended batch, or rule it out; one that shows nothing is looked at again."""
+        is_ours = self._is_ours(shard, batch)
+        if is_ours is None:
+            self.note = f"batch {batch.id} may be ours, but its results cannot be read yet"
+            self._wait(agenda)
+            return
+        if is_ours:
+            self.engine.store.mark_submitted(shard, batch)
+        else:
+            agenda.rejected.add(batch.id)
+        self._wait(agenda, 0.0)
 
     def _newer_than_fence(self, shard: Shard) -> tuple[Listing, bool]:
         client = self.engine.client
@@ -314,14 +328,16 @@ class Steps:
             return here  # without a fence, the intent was timed by our own clock
         return max(here, listing.now - shard.intended_at)
 
-    def _is_ours(self, shard: Shard, batch: Batch) -> bool:
+    def _is_ours(self, shard: Shard, batch: Batch) -> bool | None:
+        """Tell by the first readable result whether a batch is this shard's; None without one."""
         prefix = id_prefix(self.record.nonce, shard.attempt).decode()
         expected = frozenset(self._reader.expected(self.record, shard))
         with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
-            for (tag,) in read_tags(resending.first_lines(blocks)):
-                if tag is not None:
-                    return tag[0].startswith(prefix) and tag[0] in expected
-        return False
+            for tags in read_tags(resending.first_lines(blocks)):
+                for tag in tags:
+                    if tag is not None:
+                        return tag[0].startswith(prefix) and tag[0] in expected
+        return None
 
     # Looking and collecting
 

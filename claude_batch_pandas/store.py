@@ -7,7 +7,6 @@ transaction, on disk before the call returns. It holds no prompt, no answer and 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import sqlite3
@@ -18,7 +17,6 @@ from typing import Any
 from claude_batch_pandas.exceptions import LedgerError, RunNotFoundError
 from claude_batch_pandas.records import (
     Batch,
-    Counts,
     RunRecord,
     RunState,
     Scope,
@@ -26,70 +24,17 @@ from claude_batch_pandas.records import (
     ShardState,
 )
 from claude_batch_pandas.spool import make_folder
+from claude_batch_pandas.tables import (
+    MIGRATIONS,
+    batch_values,
+    read_run,
+    read_shard,
+    run_row,
+    shard_row,
+)
 
 FILE = "ledger.sqlite3"
 BUSY_SECONDS = 30.0  # how long to wait for another process's transaction
-
-# Each entry brings a ledger one version up, in one transaction with the version number itself.
-MIGRATIONS: Sequence[Sequence[str]] = (
-    (
-        """
-        CREATE TABLE runs (
-            id TEXT PRIMARY KEY,
-            name TEXT NOT NULL,
-            key TEXT NOT NULL,
-            origin TEXT NOT NULL,
-            organization TEXT NOT NULL,
-            workspace TEXT NOT NULL,
-            nonce TEXT NOT NULL UNIQUE,
-            model TEXT NOT NULL,
-            output TEXT NOT NULL,
-            rows INTEGER NOT NULL,
-            requests INTEGER NOT NULL,
-            created_at REAL NOT NULL,
-            ended_at REAL,
-            reuse INTEGER NOT NULL,
-            sources TEXT NOT NULL,
-            reasons TEXT NOT NULL,
-            state TEXT NOT NULL,
-            note TEXT NOT NULL,
-            cancel INTEGER NOT NULL
-        ) STRICT
-        """,
-        "CREATE INDEX runs_by_key ON runs (key, created_at)",
-        """
-        CREATE TABLE shards (
-            run_id TEXT NOT NULL REFERENCES runs (id),
-            number INTEGER NOT NULL,
-            attempt INTEGER NOT NULL,
-            total INTEGER NOT NULL,
-            size INTEGER NOT NULL,
-            sha256 TEXT NOT NULL,
-            betas TEXT NOT NULL,
-            state TEXT NOT NULL,
-            fence TEXT,
-            intended_at REAL,
-            batch_id TEXT UNIQUE,
-            created_at REAL,
-            expires_at REAL,
-            counts TEXT,
-            results_sha256 TEXT,
-            complete INTEGER NOT NULL,
-            PRIMARY KEY (run_id, number)
-        ) STRICT
-        """,
-        """
-        CREATE TABLE scopes (
-            origin TEXT NOT NULL,
-            fingerprint TEXT NOT NULL,
-            organization TEXT NOT NULL,
-            workspace TEXT NOT NULL,
-            PRIMARY KEY (origin, fingerprint)
-        ) STRICT
-        """,
-        "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
-    ),
-)
 
 
 class Store:
@@ -120,15 +65,15 @@ class Store:
     def add_run(self, run: RunRecord, shards: Sequence[Shard]) -> None:
         """Remember a run and its shards: durable before any of it is sent."""
         with self._transaction() as database:
-            _insert(database, "runs", _run_row(run))
+            _insert(database, "runs", run_row(run))
             for shard in shards:
-                _insert(database, "shards", _shard_row(shard))
+                _insert(database, "shards", shard_row(shard))
 
     def add_shards(self, shards: Sequence[Shard]) -> None:
         """Remember further shards of runs that exist, and that those runs go on."""
         with self._transaction() as database:
             for shard in shards:
-                _insert(database, "shards", _shard_row(shard))
+                _insert(database, "shards", shard_row(shard))
                 database.execute(
                     "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL WHERE id = ?",
                     (RunState.SUBMITTING, shard.run_id),
@@ -153,13 +98,13 @@ class Store:
                 exist = f"The latest are: {', '.join(latest)}." if latest else "It holds no runs."
                 msg = f"There is no run {run_id!r} in the ledger {self.home}. {exist}"
                 raise RunNotFoundError(msg)
-        return _run(row)
+        return read_run(row)
 
     def runs(self) -> list[RunRecord]:
         """Return every run, newest first."""
         with self._connection() as database:
             rows = database.execute("SELECT * FROM runs ORDER BY created_at DESC, id DESC")
-            return [_run(row) for row in rows]
+            return [read_run(row) for row in rows]
 
     def find(self, key: str) -> RunRecord | None:
         """Return the newest run of a key that was not purged."""
@@ -168,7 +113,7 @@ class Store:
                 "SELECT * FROM runs WHERE key = ? AND state != ? ORDER BY created_at DESC LIMIT 1",
                 (key, RunState.PURGED),
             ).fetchone()
-        return None if row is None else _run(row)
+        return None if row is None else read_run(row)
 
     def history(self, scope: Scope) -> list[str]:
         """Return the runs of a scope that sent requests of their own, newest first."""
@@ -217,7 +162,7 @@ class Store:
             rows = database.execute(
                 "SELECT * FROM shards WHERE run_id = ? ORDER BY number", (run_id,)
             )
-            return [_shard(row) for row in rows]
+            return [read_shard(row) for row in rows]
 
     def mark_submitting(self, shard: Shard, fence: str | None, now: float) -> bool:
         """Make the intent to send a shard durable; False when another process was first.
@@ -248,11 +193,11 @@ class Store:
 
     def mark_submitted(self, shard: Shard, batch: Batch) -> None:
         """Remember the batch a shard became."""
-        self._update(shard, batch_id=batch.id, **_batch_values(batch))
+        self._update(shard, batch_id=batch.id, **batch_values(batch))
 
     def mark_seen(self, shard: Shard, batch: Batch) -> None:
         """Remember how the API describes the batch now."""
-        self._update(shard, **_batch_values(batch))
+        self._update(shard, **batch_values(batch))
 
     def mark_planned(self, shard: Shard) -> None:
         """Take an intent back: it is proved that nothing was created."""
@@ -379,73 +324,6 @@ def _version(database: sqlite3.Connection) -> int:
 def _insert(database: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> None:
     names, marks = ", ".join(row), ", ".join("?" * len(row))
     database.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608 - our own names
-
-
-def _run_row(run: RunRecord) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "name": run.name,
-        "key": run.key,
-        **run.scope._asdict(),
-        "nonce": run.nonce,
-        "model": run.model,
-        "output": run.output,
-        "rows": run.rows,
-        "requests": run.requests,
-        "created_at": run.created_at,
-        "ended_at": run.ended_at,
-        "reuse": int(run.reuse),
-        "sources": json.dumps(run.sources),
-        "reasons": json.dumps(run.reasons),
-        "state": run.state,
-        "note": run.note,
-        "cancel": int(run.cancel),
-    }
-
-
-def _run(row: sqlite3.Row) -> RunRecord:
-    values = dict(row)
-    scope = Scope(values.pop("origin"), values.pop("organization"), values.pop("workspace"))
-    values["sources"] = tuple(json.loads(values["sources"]))
-    values["reasons"] = tuple((status, why) for status, why in json.loads(values["reasons"]))
-    values["state"] = RunState(values["state"])
-    values["reuse"] = bool(values["reuse"])
-    values["cancel"] = bool(values["cancel"])
-    return RunRecord(scope=scope, **values)
-
-
-def _shard_row(shard: Shard) -> dict[str, Any]:
-    return {
-        "run_id": shard.run_id,
-        "number": shard.number,
-        "attempt": shard.attempt,
-        "total": shard.total,
-        "size": shard.size,
-        "sha256": shard.sha256,
-        "betas": json.dumps(shard.betas),
-        "state": shard.state,
-        "complete": int(shard.complete),
-    }
-
-
-def _shard(row: sqlite3.Row) -> Shard:
-    values = dict(row)
-    values["betas"] = tuple(json.loads(values["betas"]))
-    values["state"] = ShardState(values["state"])
-    values["complete"] = bool(values["complete"])
-    counts = values["counts"]
-    values["counts"] = None if counts is None else Counts(**json.loads(counts))
-    return Shard(**values)
-
-
-def _batch_values(batch: Batch) -> dict[str, Any]:
-    counts = {name: getattr(batch.counts, name) for name in Counts.__slots__}
-    return {
-        "state": ShardState(batch.processing_status),
-        "created_at": batch.created_at,
-        "expires_at": batch.expires_at,
-        "counts": json.dumps(counts),
-    }
 
 
 @contextlib.contextmanager

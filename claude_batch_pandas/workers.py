@@ -31,6 +31,10 @@ class Companion(Protocol):
     """The worker of another run that this one takes answers from."""
 
     @property
+    def done(self) -> threading.Event:
+        """Set when it has ended, one way or another."""
+
+    @property
     def failure(self) -> BaseException | None:
         """Why it stopped before its end."""
 
@@ -66,7 +70,7 @@ class Worker:
         self._is_stopping = False
         self._leave_when_sent = False
         self._steps = Steps(record, engine, self._tell)
-        self._needed: dict[str, list[int]] = {}
+        self._needed: dict[str, tuple[int, frozenset[int]]] = {}
         self._companions: dict[str, Companion] = {}
         # A paused run is taken up again; what paused it is found out anew.
         fresh = replace(record, state=RunState.SUBMITTING) if _is_paused(record) else record
@@ -104,11 +108,11 @@ class Worker:
 
     def _main(self) -> None:
         try:
-            if _is_paused(self._run):
-                self._engine.store.set_state(self._run.id, RunState.SUBMITTING)
-            self._needed = self._engine.reader().needed(self._run)
-            self._check_origin()
+            check_origin(self._run, self._engine)
             self._drive()
+        except PausedError as pause:
+            self.failure = pause
+            self._pause(str(pause))
         except BaseException as error:
             self.failure = error
             if not isinstance(error, BatchError):
@@ -124,14 +128,9 @@ class Worker:
                     if self._follow():
                         return
                     continue
-                self._engine.spool.clear_parts(self._run.id)
+                self._begin()
             self._steps.refresh()
-            try:
-                seconds = self._steps.take()
-            except PausedError as pause:
-                self._engine.store.set_state(self._run.id, RunState.PAUSED, str(pause))
-                self._tell(str(pause))
-                raise
+            seconds = self._steps.take()
             ahead = self._needed_ahead()
             if seconds is None and not ahead:
                 self._finish()
@@ -141,19 +140,16 @@ class Worker:
             self._tell(self._steps.note)
             self._sleep(FOLLOW_SECONDS if seconds is None else seconds)
 
-    def _check_origin(self) -> None:
-        """Never ask one server about the batches of another."""
-        here, there = self._run, self._engine
-        shards = there.store.shards(here.id)
-        if all(shard.is_settled for shard in shards):
-            return
-        origin = there.client.origin
-        if origin != here.scope.origin:
-            msg = (
-                f"Run {here.id} was sent to {here.scope.origin}, but the client talks to {origin}. "
-                "Set ANTHROPIC_BASE_URL or pass client= to reach the first, then call again."
-            )
-            raise PausedError(msg)
+    def _begin(self) -> None:
+        """Take a run over, from the one who paused it or died."""
+        self._engine.spool.clear_parts(self._run.id)
+        if _is_paused(self._engine.store.run(self._run.id)):
+            self._engine.store.set_state(self._run.id, RunState.SUBMITTING)
+
+    def _pause(self, why: str) -> None:
+        if self._lock.is_held:
+            self._engine.store.set_state(self._run.id, RunState.PAUSED, why)
+            self._tell(why)
 
     def _follow(self) -> bool:
         """Watch the ledger while another process drives; tell whether the run has ended."""
@@ -176,20 +172,27 @@ class Worker:
     def _needed_ahead(self) -> bool:
         """Tell whether answers of other runs are still to come, and have those runs driven."""
         ahead = False
-        for run_id, numbers in self._needed.items():
-            wanted = frozenset(numbers)
-            shards = self._engine.store.shards(run_id)
-            if all(shard.is_settled for shard in shards if shard.number in wanted):
+        for run_id in self._run.sources:
+            shards = self._borrowed_from(run_id)
+            if all(shard.is_settled for shard in shards):
                 continue
             ahead = True
-            if run_id not in self._companions:
-                self._companions[run_id] = self._companion(run_id)
-            failure = self._companions[run_id].failure
-            if failure is not None:
-                msg = f"It waits for answers of run {run_id}, which is paused: {failure}"
-                self._engine.store.set_state(self._run.id, RunState.PAUSED, msg)
+            companion = self._companions.get(run_id)
+            if companion is None or (companion.done.is_set() and companion.failure is None):
+                companion = self._companions[run_id] = self._companion(run_id)
+            if companion.failure is not None:
+                msg = f"It waits for answers of run {run_id}, which is paused: {companion.failure}"
                 raise PausedError(msg)
         return ahead
+
+    def _borrowed_from(self, run_id: str) -> list[Shard]:
+        """Return the shards of another run that hold requests of this one, retried ones too."""
+        shards = self._engine.store.shards(run_id)
+        known = self._needed.get(run_id)
+        if known is None or known[0] != len(shards):
+            needed = self._engine.reader().needed(self._run, run_id)
+            known = self._needed[run_id] = (len(shards), frozenset(needed))
+        return [shard for shard in shards if shard.number in known[1]]
 
     def _finish(self) -> None:
         engine = self._engine
@@ -200,16 +203,10 @@ class Worker:
     def _tell(self, note: str) -> None:
         engine = self._engine
         record = engine.store.run(self._run.id)
-        shards = [*engine.store.shards(record.id), *self._borrowed()]
+        shards = engine.store.shards(record.id)
+        for run_id in record.sources:
+            shards += self._borrowed_from(run_id)
         self.progress = measure(record, shards, engine.clock.now(), note)
-
-    def _borrowed(self) -> list[Shard]:
-        return [
-            shard
-            for run_id, numbers in self._needed.items()
-            for shard in self._engine.store.shards(run_id)
-            if shard.number in numbers
-        ]
 
 
 class Crew:
@@ -256,6 +253,24 @@ class Crew:
                     progress.submitted,
                     progress.shards,
                 )
+
+
+def check_origin(record: RunRecord, engine: Engine) -> None:
+    """Never ask one server about the batches of another.
+
+    Raises
+    ------
+    PausedError
+    """
+    if all(shard.is_settled for shard in engine.store.shards(record.id)):
+        return
+    origin = engine.client.origin
+    if origin != record.scope.origin:
+        msg = (
+            f"Run {record.id} was sent to {record.scope.origin}, but the client talks to {origin}. "
+            "Set ANTHROPIC_BASE_URL or pass client= to reach the first, then call again."
+        )
+        raise PausedError(msg)
 
 
 def _is_paused(record: RunRecord) -> bool:

@@ -18,7 +18,7 @@ NAME = "claude_batch_pandas"
 # From the bottom up; a module imports only from lower layers or, beside it, from the same one.
 LAYERS = [
     {"exceptions", "records", "settings", "clock"},
-    {"templates", "requests", "sharding", "results", "models", "rendering"},
+    {"templates", "requests", "sharding", "results", "models", "rendering", "replies", "tables"},
     {"polling", "reconcile", "money", "spool", "locks"},
     {"client", "store", "catalog", "progress", "widgets", "report"},
     {"answers", "frames", "collecting", "resending"},
@@ -36,7 +36,7 @@ HOMES = {
     "ipywidgets": {"widgets"},
     "IPython": {"widgets"},
     "tqdm": {"progress"},
-    "orjson": {"requests", "client", "session"},
+    "orjson": {"replies", "requests", "session"},
     "msgspec": {"results"},
     "sqlite3": {"store"},
     "genai_prices": {"models"},

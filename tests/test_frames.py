@@ -519,7 +519,9 @@ def test_saved_index_keeps_its_name(name: Any) -> None:
 
 def test_table_shows_times() -> None:
     """Seconds since 1970 are shown as times with zone, missing ones as missing."""
-    out = frames.table([{"id": "r", "at": 86_400.0}, {"id": "q", "at": None}], ["id", "at"], ["at"])
+    out = frames.table(
+        [{"id": "r", "at": 86_400.0}, {"id": "q", "at": None}], {"id": "text", "at": "time"}
+    )
 
     assert out["id"].tolist() == ["r", "q"]
     assert out["at"][0] == pd.Timestamp("1970-01-02", tz="UTC")
@@ -528,7 +530,7 @@ def test_table_shows_times() -> None:
 
 def test_table_without_rows_has_its_columns() -> None:
     """An empty table has the columns and dtypes of a full one."""
-    out = frames.table([], ["id", "at"], ["at"])
+    out = frames.table([], {"id": "text", "at": "time"})
 
     assert out.columns.tolist() == ["id", "at"]
     assert isinstance(out["at"].dtype, pd.DatetimeTZDtype)

@@ -70,7 +70,7 @@ def test_each_row_is_rendered(rows: list[tuple[str, int]]) -> None:
     assert sent(df, "{a}: {Order ID:+d}") == [f"{a}: {b:+d}" for a, b in rows]
 
 
-@pytest.mark.parametrize("gap", [None, float("nan"), pd.NA, pd.NaT, np.datetime64("NaT")])
+@pytest.mark.parametrize("gap", [None, float("nan"), pd.NA, pd.NaT, np.datetime64("NaT", "ns")])
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_missing_value_is_skipped(gap: Any, position: int) -> None:
     """A row with a missing value is skipped with the column's name; the others go."""

@@ -1,0 +1,101 @@
+"""What a server says, read as plain values, and not believed before it was checked. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.records import Batch, Counts
+
+BATCH_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,255}")
+STATUSES = frozenset({"in_progress", "canceling", "ended"})
+MAX_RETRY_AFTER = 900.0  # seconds; the SDK would sleep for 49 days when told to
+
+Headers = Mapping[str, str]
+
+
+def read_json(status: int, content: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body.
+
+    Raises
+    ------
+    APIError
+        When it is anything else: a portal's page, a cut answer.
+    """
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        msg = f"The server answered {status} with something that is not the API's JSON."
+        raise APIError(msg, status=status)
+    return value
+
+
+def read_batch(value: Any) -> Batch:
+    """Return a message batch.
+
+    Raises
+    ------
+    APIError
+        When it is none that we could use.
+    """
+    try:
+        counts = value["request_counts"]
+        batch = Batch(
+            id=value["id"],
+            processing_status=value["processing_status"],
+            counts=Counts(**{name: int(counts.get(name) or 0) for name in Counts.__slots__}),
+            created_at=_time(value["created_at"]),
+            expires_at=_time(value["expires_at"]),
+            ended_at=_time(value["ended_at"]) if value.get("ended_at") else None,
+            archived=bool(value.get("archived_at")),
+        )
+        is_batch = value["type"] == "message_batch" and batch.processing_status in STATUSES
+        if is_batch and BATCH_ID.fullmatch(batch.id):
+            return batch
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        pass
+    msg = "The server answered with something that is not a message batch."
+    raise APIError(msg)
+
+
+def read_retry_after(headers: Headers) -> float | None:
+    """Read `Retry-After` in seconds or as a date, the latter against the server's own clock."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        until, now = _date(value), read_date(headers)
+        if until is None or now is None:
+            return None
+        seconds = until - now
+    if math.isnan(seconds) or seconds <= 0:
+        return None
+    return min(seconds, MAX_RETRY_AFTER)
+
+
+def read_date(headers: Headers) -> float | None:
+    """Return the server's clock in seconds since 1970, None when it does not tell."""
+    return _date(headers.get("date", ""))
+
+
+def _date(value: str) -> float | None:
+    try:
+        found = parsedate_to_datetime(value)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _time(value: str) -> float:
+    return datetime.fromisoformat(value).timestamp()

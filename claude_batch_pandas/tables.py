@@ -1,0 +1,144 @@
+"""The ledger's tables, and our records as their rows. It knows the columns, not the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from claude_batch_pandas.records import Batch, Counts, RunRecord, RunState, Scope, Shard, ShardState
+
+Row = Any  # whatever dict() makes columns and values of; sqlite3.Row, to the store
+
+# Each entry brings a ledger one version up, in one transaction with the version number itself.
+MIGRATIONS: Sequence[Sequence[str]] = (
+    (
+        """
+        CREATE TABLE runs (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            key TEXT NOT NULL,
+            origin TEXT NOT NULL,
+            organization TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            nonce TEXT NOT NULL UNIQUE,
+            model TEXT NOT NULL,
+            output TEXT NOT NULL,
+            rows INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            created_at REAL NOT NULL,
+            ended_at REAL,
+            reuse INTEGER NOT NULL,
+            sources TEXT NOT NULL,
+            reasons TEXT NOT NULL,
+            state TEXT NOT NULL,
+            note TEXT NOT NULL,
+            cancel INTEGER NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX runs_by_key ON runs (key, created_at)",
+        """
+        CREATE TABLE shards (
+            run_id TEXT NOT NULL REFERENCES runs (id),
+            number INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            total INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            sha256 TEXT NOT NULL,
+            betas TEXT NOT NULL,
+            state TEXT NOT NULL,
+            fence TEXT,
+            intended_at REAL,
+            batch_id TEXT UNIQUE,
+            created_at REAL,
+            expires_at REAL,
+            counts TEXT,
+            results_sha256 TEXT,
+            complete INTEGER NOT NULL,
+            PRIMARY KEY (run_id, number)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE scopes (
+            origin TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            organization TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            PRIMARY KEY (origin, fingerprint)
+        ) STRICT
+        """,
+        "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
+    ),
+)
+
+
+def run_row(run: RunRecord) -> dict[str, Any]:
+    """Return the columns of a run."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "key": run.key,
+        **run.scope._asdict(),
+        "nonce": run.nonce,
+        "model": run.model,
+        "output": run.output,
+        "rows": run.rows,
+        "requests": run.requests,
+        "created_at": run.created_at,
+        "ended_at": run.ended_at,
+        "reuse": int(run.reuse),
+        "sources": json.dumps(run.sources),
+        "reasons": json.dumps(run.reasons),
+        "state": run.state,
+        "note": run.note,
+        "cancel": int(run.cancel),
+    }
+
+
+def read_run(row: Row) -> RunRecord:
+    """Return the run of a row."""
+    values = dict(row)
+    scope = Scope(values.pop("origin"), values.pop("organization"), values.pop("workspace"))
+    values["sources"] = tuple(json.loads(values["sources"]))
+    values["reasons"] = tuple((status, why) for status, why in json.loads(values["reasons"]))
+    values["state"] = RunState(values["state"])
+    values["reuse"] = bool(values["reuse"])
+    values["cancel"] = bool(values["cancel"])
+    return RunRecord(scope=scope, **values)
+
+
+def shard_row(shard: Shard) -> dict[str, Any]:
+    """Return the columns of a shard that was planned."""
+    return {
+        "run_id": shard.run_id,
+        "number": shard.number,
+        "attempt": shard.attempt,
+        "total": shard.total,
+        "size": shard.size,
+        "sha256": shard.sha256,
+        "betas": json.dumps(shard.betas),
+        "state": shard.state,
+        "complete": int(shard.complete),
+    }
+
+
+def read_shard(row: Row) -> Shard:
+    """Return the shard of a row."""
+    values = dict(row)
+    values["betas"] = tuple(json.loads(values["betas"]))
+    values["state"] = ShardState(values["state"])
+    values["complete"] = bool(values["complete"])
+    counts = values["counts"]
+    values["counts"] = None if counts is None else Counts(**json.loads(counts))
+    return Shard(**values)
+
+
+def batch_values(batch: Batch) -> dict[str, Any]:
+    """Return the columns of a shard that a look at its batch changes."""
+    counts = {name: getattr(batch.counts, name) for name in Counts.__slots__}
+    return {
+        "state": ShardState(batch.processing_status),
+        "created_at": batch.created_at,
+        "expires_at": batch.expires_at,
+        "counts": json.dumps(counts),
+    }
