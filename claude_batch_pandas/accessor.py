@@ -102,6 +102,7 @@ class Claude:
 
         Examples
         --------
+        >>> import anthropic
         >>> import pandas as pd
         >>> import claude_batch_pandas as cbp
         >>> df = pd.DataFrame({"text": ["Where is my card?", "I lost my card!"]})
@@ -147,7 +148,7 @@ class Claude:
         """
         from claude_batch_pandas import session
 
-        return session.submit(self._data, session.Call(template=template, **options))
+        return session.submit(self._data, session.make_call(template, options))
 
     def preview(self, template: Template, *, n: int = 3, **options: Any) -> Preview:
         """Return the requests that `batch` would send for the first rows; nothing is sent.
@@ -166,7 +167,7 @@ class Claude:
         """
         from claude_batch_pandas import session
 
-        return session.preview(self._data, session.Call(template=template, **options), n)
+        return session.preview(self._data, session.make_call(template, options), n)
 
 
 def register() -> None:

@@ -39,7 +39,7 @@ NEVER_SENT = Origin("", -1, 0)
 PROCESSING = Result(RowStatus.PROCESSING, error="no result yet")
 LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
 WITHDRAWN = Result(
-    RowStatus.CANCELED, error="canceled before it was sent; run.retry() sends it again"
+    RowStatus.CANCELED, error="canceled before it was sent; retry() of its run sends it again"
 )
 UNKNOWN = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
 

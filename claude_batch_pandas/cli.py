@@ -132,7 +132,11 @@ def _table(found: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in found.columns:
         is_number = name in {"rows", "shards"}
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+        # The id is what people copy from here, so it is never cut.
+        width = max(map(len, found["id"]), default=0) if name == "id" else None
+        table.add_column(
+            name, justify="right" if is_number else "left", no_wrap=True, min_width=width
+        )
     for run in found.itertuples(index=False):
         table.add_row(*(_cell(value) for value in run))
     return table

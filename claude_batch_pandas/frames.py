@@ -307,7 +307,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.D
     frame = pd.DataFrame(list(rows), columns=list(columns))
     for name, kind in columns.items():
         if kind == "time":
-            seconds = frame[name].astype("float64").round()
+            seconds = frame[name].astype("float64") // 1
             frame[name] = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("s")
         else:
             frame[name] = frame[name].astype("int64" if kind == "count" else STRING)

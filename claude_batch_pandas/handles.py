@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from claude_batch_pandas.records import Progress, RunRecord, RunState
 from claude_batch_pandas.rendering import Recipe, Rendered, Renderer
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
-from claude_batch_pandas.workers import Crew, Worker
+from claude_batch_pandas.workers import Crew, Worker, check_origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,12 +41,17 @@ class Run:
     """
 
     def __init__(
-        self, run_id: str, engine: Engine, crew: Crew, hook: Hook, worker: Worker | None = None
+        self,
+        run_id: str,
+        engine: Engine,
+        crew: Crew,
+        make_hook: Callable[[], Hook],
+        worker: Worker | None = None,
     ) -> None:
         self.id = run_id
         self._engine = engine
         self._crew = crew
-        self._hook = hook
+        self._make_hook = make_hook  # a display of its own for every time somebody waits
         self._worker = worker  # kept until its end was told to somebody
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
 
@@ -95,7 +100,7 @@ class Run:
             When a person is needed; the same call goes on later.
         """
         worker = self._drive()
-        show = Throttle(self._hook, self._engine.clock)
+        show = Throttle(self._make_hook(), self._engine.clock)
         deadline = None if timeout is None else self._engine.clock.monotonic() + timeout
         try:
             while not worker.done.wait(SLICE_SECONDS):
@@ -105,6 +110,7 @@ class Run:
                     raise WaitTimeoutError(msg)
         except KeyboardInterrupt:
             # The worker is not reached by an interrupt; it goes on, and so does the batch.
+            self._show_detached(worker, show)
             raise KeyboardInterrupt(self._detached) from None
         self._close(worker, show)
         return self
@@ -114,12 +120,16 @@ class Run:
 
     async def _result_async(self) -> pd.DataFrame:
         worker = self._drive()
-        show = Throttle(self._hook, self._engine.clock)
-        while not worker.done.is_set():
-            show(worker.progress)
-            await asyncio.sleep(SLICE_SECONDS)
+        show = Throttle(self._make_hook(), self._engine.clock)
+        try:
+            while not worker.done.is_set():
+                show(worker.progress)
+                await asyncio.sleep(SLICE_SECONDS)
+        except asyncio.CancelledError:
+            self._show_detached(worker, show)
+            raise asyncio.CancelledError(self._detached) from None
         self._close(worker, show)
-        return self.result()
+        return self.columns()
 
     def result(
         self, df: Any = None, timeout: float | None = None, *, partial: bool = False
@@ -182,12 +192,14 @@ class Run:
             ``request_id``, ``run``, ``shard``, ``attempts``, tokens by kind (Int64) and
             ``dollars`` (US dollars, Float64, missing where the price is unknown).
         """
+        self._refuse_purged()
         record = self._record
         rows = self._engine.reader().of_rows(record)
         return frames.details(self._index(), rows, [money.cost(result) for result in rows.results])
 
     def report(self) -> report.Report:
         """Return counts by status, the distinct errors, tokens and dollars."""
+        self._refuse_purged()
         record = self._record
         reader = self._engine.reader()
         answers = reader.of_requests(record)
@@ -199,7 +211,9 @@ class Run:
 
         Canceling takes effect at the API within minutes; call `result` for what came of it.
         """
+        self._refuse_purged()
         if not self.done:
+            check_origin(self._record, self._engine)
             self._engine.store.set_cancel(self.id)
             self._at_work().wake()
         return self
@@ -226,6 +240,7 @@ class Run:
         LedgerError
             When the request bodies are gone from this disk.
         """
+        self._refuse_purged()
         engine = self._engine
         # Under the planner's lock, so that two kernels never send the same rows again at once.
         with locks.held(engine.store.home / locks.PLANNING):
@@ -275,6 +290,9 @@ class Run:
             f"Detached from run {self.id}; nothing is canceled, and a request that was being sent "
             f"may have been accepted: it is recorded and will be checked. Come back: {self._back}"
         )
+
+    def _show_detached(self, worker: Worker, show: Throttle) -> None:
+        show(replace(worker.progress, summary=f"detached from run {self.id}, which goes on"))
 
     def _drive(self) -> Worker:
         self._refuse_purged()

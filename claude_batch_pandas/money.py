@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from claude_batch_pandas import models
+from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.results import Result, Usage
 
 US_FACTOR = Decimal("1.1")  # inference_geo "us" (the data residency page)
@@ -75,6 +76,8 @@ def cost(result: Result) -> Decimal | None:
 
     Errored, canceled and expired requests are not billed, nor is a refusal before any output.
     """
+    if result.status is RowStatus.PROCESSING:
+        return None  # not known yet
     usage = result.usage
     if usage is None or not _is_billed(result):
         return Decimal(0)

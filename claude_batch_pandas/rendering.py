@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from claude_batch_pandas.exceptions import InputError, MissingValueError
@@ -117,6 +117,7 @@ class Renderer:
             msg = f"on_missing must be one of {', '.join(ON_MISSING)}, not {recipe.on_missing!r}."
             raise InputError(msg)
         params = check_params(recipe.params)
+        self.recipe = replace(recipe, params=params)
         self.prompt = parse_prompt(recipe.template, recipe.system, self.source.names)
         self.source.check(self.prompt.columns)
         self.encoder = Encoder(params, self.prompt, recipe.betas)

@@ -66,7 +66,8 @@ class Report:
         lines = [f"run {self.run_id}"]
         lines += [f"  {count:>9,} {status}" for status, count in self.statuses.items()]
         lines += [f"  {count:>9,} {name}" for name, count in self.tokens.items() if count]
-        lines.append(f"  cost: {self.bill}")
+        so_far = " so far" if RowStatus.PROCESSING in self.statuses else ""
+        lines.append(f"  cost{so_far}: {self.bill}")
         if self.errors:
             lines.append("  why rows have no full answer:")
         for why, (count, first) in list(self.errors.items())[:MOST_ERRORS]:
@@ -123,7 +124,8 @@ class Preview:
 
     def __repr__(self) -> str:
         shown = [json.dumps(request, ensure_ascii=False, indent=2) for request in self.requests]
-        head = f"{len(self.requests)} of the requests of {self.rows:,} rows; nothing was sent"
+        first = "request" if len(self) == 1 else f"{len(self)} requests"
+        head = f"The first {first} of {self.rows:,} rows; nothing was sent."
         return "\n".join([head, *shown, *self.notes])
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -195,6 +196,9 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
         For an impossible `max_tokens`, and for values that JSON cannot hold.
     """
     limit = params.get("max_tokens")
+    if isinstance(limit, numbers.Integral) and not isinstance(limit, bool):
+        limit = int(limit)  # NumPy's integers are welcome, but JSON has no word for them
+        params = {**params, "max_tokens": limit}
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         msg = f"max_tokens must be a whole number of at least 1, not {limit!r}."
         raise InputError(msg)

@@ -255,10 +255,12 @@ def _result(outcome: _Outcome) -> Result:
     if outcome.type == "errored":
         return _error(outcome.error)
     if outcome.type == "expired":
-        why = "the batch expired before this request was processed; run.retry() sends it again"
+        why = (
+            "the batch expired before this request was processed; retry() of its run sends it again"
+        )
         return Result(RowStatus.EXPIRED, error=why)
     if outcome.type == "canceled":
-        why = "the batch was canceled before this request was processed; run.retry() sends it again"
+        why = "the batch was canceled before this request was processed; retry() of its run sends it again"
         return Result(RowStatus.CANCELED, error=why)
     if outcome.type == "succeeded":
         return Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")

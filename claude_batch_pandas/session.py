@@ -6,6 +6,7 @@ Every door (accessor, command line, functions) comes through here.
 from __future__ import annotations
 
 import atexit
+import difflib
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,14 +85,38 @@ class Call:
     progress: Any = None
 
 
+def make_call(template: Any, options_: Mapping[str, Any]) -> Call:
+    """Return a call, or say which of its arguments does not exist.
+
+    Raises
+    ------
+    InputError
+    """
+    known = [field.name for field in fields(Call)]
+    unknown = [name for name in options_ if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        msg = f"There is no argument {unknown[0]!r}. There are: {', '.join(known)}.{hint}"
+        raise InputError(msg)
+    return Call(template=template, **options_)
+
+
 def submit(data: Any, call: Call) -> Run:
     """Plan a call over a frame or Series, begin to send it, and return at once."""
     df = frames.as_frame(data)
     frames.check_output(df if df is data else None, call.output, replace=call.replace)
     check_shard_size(call.shard_size)
-    hook = _hook(call.progress)
+    hook_for(call.progress)  # a wrong one is told of before anything is sent
     recipe = _recipe(call)
     renderer = Renderer(frames.Source(df), recipe)
+    if not renderer.prompt.texts:
+        warnings.warn(
+            "The template uses no column, so every row asks the same. "
+            f"Write {{column}} where a value belongs; there are: {renderer.source.names[:9]}.",
+            UserWarning,
+            stacklevel=4,
+        )
     engine = _engine(call.client)
     record = _record(recipe, call, engine)
     with locks.held(engine.store.home / locks.PLANNING):
@@ -105,7 +130,7 @@ def submit(data: Any, call: Call) -> Run:
             engine.max_in_flight,
         )
         run_id = _settle(planner.plan(), engine, data)
-    return Run(run_id, engine, crew, hook, crew.drive(run_id, engine))
+    return Run(run_id, engine, crew, lambda: hook_for(call.progress), crew.drive(run_id, engine))
 
 
 def batch(data: Any, call: Call) -> pd.DataFrame:
@@ -152,7 +177,8 @@ def run(run_id: str, *, client: anthropic.Anthropic | None = None, progress: Any
     """
     engine = _engine(client)
     engine.store.run(run_id)
-    return Run(run_id, engine, crew, _hook(progress))
+    hook_for(progress)
+    return Run(run_id, engine, crew, lambda: hook_for(progress))
 
 
 def runs() -> pd.DataFrame:
@@ -187,7 +213,14 @@ def ledger_home() -> Path:
     """Return the ledger's folder: ``CLAUDE_BATCH_HOME``, or the platform's user data folder."""
     chosen = os.environ.get("CLAUDE_BATCH_HOME")
     if chosen:
-        return Path(chosen).expanduser()
+        home = Path(chosen).expanduser()
+        if not home.is_absolute():
+            msg = (
+                f"CLAUDE_BATCH_HOME={chosen!r} is relative: it would be another ledger in every "
+                f"folder. Use an absolute path, such as {str(home.absolute())!r}."
+            )
+            raise InputError(msg)
+        return home
     import platformdirs
 
     home = platformdirs.user_data_path("claude-batch-pandas", appauthor=False)
@@ -280,6 +313,13 @@ def _is_unfinished_twin(existing: RunRecord) -> bool:
 
 
 def _recipe(call: Call) -> Recipe:
+    for name in ("reuse", "replace"):
+        if not isinstance(getattr(call, name), bool):
+            msg = f"{name} must be True or False, not {getattr(call, name)!r}."
+            raise InputError(msg)
+    if call.params is not None and not isinstance(call.params, Mapping):
+        msg = f"params must be a dict of Messages parameters, not a {type(call.params).__name__}."
+        raise InputError(msg)
     extra = dict(call.params or {})
     betas = extra.pop("betas", ())
     if isinstance(betas, str) or not all(isinstance(beta, str) for beta in betas):
@@ -306,8 +346,10 @@ def _recipe(call: Call) -> Recipe:
 
 
 def _record(recipe: Recipe, call: Call, engine: Engine) -> RunRecord:
-    name = call.name
-    if name is not None and (not NAME.fullmatch(name) or RESERVED.fullmatch(name)):
+    name: Any = call.name
+    if name is not None and (
+        not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name)
+    ):
         msg = (
             f"name={name!r} cannot name a run: use up to 64 letters, digits, '.', '_' or '-', "
             "beginning with a letter or digit."
@@ -332,7 +374,13 @@ def _record(recipe: Recipe, call: Call, engine: Engine) -> RunRecord:
     )
 
 
-def _hook(progress: Any) -> Hook:
+def hook_for(progress: Any) -> Hook:
+    """Return what shows progress where we are: a notebook, a terminal, a log.
+
+    Raises
+    ------
+    InputError
+    """
     chosen = options.progress if progress is None else progress
     if callable(chosen):
         return chosen  # type: ignore[no-any-return]

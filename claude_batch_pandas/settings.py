@@ -92,9 +92,9 @@ class Options:
     settle_seconds : float, default 900.0
         How long a batch whose creation was not confirmed may take to show up in the list.
     max_attempts : int, default 3
-        Batches a row may be part of.
+        Batches a row may be part of by itself; `run.retry` is your own decision.
     max_cost_per_day, confirm_above : float or None
-        US dollars.
+        US dollars. Kept, but not enforced yet: nothing is refused or asked because of them.
     progress : {"auto", "bar", "log", "none"} or callable, default "auto"
 
     Raises

@@ -152,7 +152,9 @@ class Store:
     def set_cancel(self, run_id: str) -> None:
         """Remember that a run shall be canceled."""
         with self._transaction() as database:
-            database.execute("UPDATE runs SET cancel = 1 WHERE id = ?", (run_id,))
+            database.execute(
+                "UPDATE runs SET cancel = 1, state = ? WHERE id = ?", (RunState.CANCELING, run_id)
+            )
 
     # Shards
 

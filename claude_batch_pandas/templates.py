@@ -182,7 +182,9 @@ def missing_columns(unknown: Sequence[str], columns: Sequence[str]) -> MissingCo
     ]
     guesses = [repr(match[0]) for match in near if match]
     listed = ", ".join(repr(name[:60]) for name in unknown)
-    exist = ", ".join(map(repr, columns[:SHOWN]))
+    exist = (
+        ", ".join(repr(name[:60]) for name in columns[:SHOWN]) or "no column a template can name"
+    )
     more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     hint = f" Did you mean {', '.join(guesses)}?" if guesses else " For a literal brace write {{."
     return MissingColumnError(
@@ -321,4 +323,5 @@ def _walk(part: Any) -> Iterator[Text]:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}" if value else f"an empty {type(value).__name__}"
+    is_empty = isinstance(value, str | list | tuple | dict) and not value
+    return f"{'an empty' if is_empty else 'a'} {type(value).__name__}"

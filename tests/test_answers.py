@@ -153,7 +153,7 @@ def test_a_withdrawn_first_attempt_is_canceled(ledger: Ledger) -> None:
     ledger.answer(draft.record, ledger.retry(draft, [1]), "B")
 
     assert rows[1].status == "canceled"
-    assert rows[1].error == "canceled before it was sent; run.retry() sends it again"
+    assert rows[1].error == "canceled before it was sent; retry() of its run sends it again"
     assert needs_retry(rows[1])
     assert ledger.texts(draft) == ["A", "B"]
 

@@ -100,8 +100,11 @@ def test_interrupt_detaches_and_says_how_to_come_back(
     emulator = Emulator(duration=3600.0)
     run = frame.claude.submit("{text}", client=connect(emulator))
 
+    summaries: list[str] = []
+
     def interrupt(progress: Any) -> None:
-        if progress.submitted:
+        summaries.append(progress.summary)
+        if progress.submitted and not progress.summary:
             signal.raise_signal(signal.SIGINT)
 
     waiting = cbp.run(run.id, client=connect(emulator), progress=interrupt)
@@ -109,6 +112,7 @@ def test_interrupt_detaches_and_says_how_to_come_back(
         waiting.wait()
 
     assert session.crew.at_work(run.id) is not None
+    assert summaries[-1] == f"detached from run {run.id}, which goes on"
     assert len(emulator.batches) == 1
 
 

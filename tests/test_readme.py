@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import claude_batch_pandas as cbp
 
 README = Path(__file__).parent.parent / "README.md"
@@ -23,9 +21,8 @@ def blocks() -> list[tuple[str, str]]:
     return BLOCK.findall(README.read_text())
 
 
-def test_snippets_run_and_print_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippets_run_and_print_what_the_readme_shows() -> None:
     """The Python blocks run one after the other, as a reader would run them."""
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")  # the snippets set their own
     cbp.options.poll_seconds = (0.05, 0.1)
     names: dict[str, Any] = {}
     found = blocks()

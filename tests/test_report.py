@@ -130,6 +130,6 @@ def test_preview_shows_the_requests() -> None:
     preview = Preview([{"model": "m", "messages": "é {x}"}], 1_200, ["row 1: skipped"])
 
     assert len(preview) == 1
-    assert repr(preview).startswith("1 of the requests of 1,200 rows; nothing was sent\n")
+    assert repr(preview).startswith("The first request of 1,200 rows; nothing was sent.\n")
     assert '"messages": "é {x}"' in repr(preview)
     assert repr(preview).endswith("row 1: skipped")

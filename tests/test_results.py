@@ -206,7 +206,7 @@ def test_request_that_was_never_answered(kind: str, extra: dict[str, Any]) -> No
     found = read_one({"type": kind, **extra})
 
     assert found.status == kind
-    assert "run.retry()" in str(found.error)
+    assert "retry() of its run" in str(found.error)
     assert (found.text, found.usage) == (None, None)
 
 

@@ -142,7 +142,7 @@ def test_progress_is_shown_as_asked(
     monkeypatch.setattr(sys, "stderr", Terminal() if is_terminal else io.StringIO())
     if through_options:
         cbp.options.progress = chosen
-    hook = session._hook(None if through_options else chosen)
+    hook = session.hook_for(None if through_options else chosen)
     expected = at_terminal if is_terminal else in_pipe
 
     assert hook is expected or type(hook) is expected
@@ -152,8 +152,8 @@ def test_an_argument_wins_over_the_option() -> None:
     """What was set for all calls is not for the one that says otherwise."""
     cbp.options.progress = "log"
 
-    assert session._hook("none") is silent
-    assert isinstance(session._hook(None), Lines)
+    assert session.hook_for("none") is silent
+    assert isinstance(session.hook_for(None), Lines)
 
 
 @pytest.mark.parametrize("progress", ["bars", "", True, 5, ["log"]], ids=repr)

@@ -419,7 +419,7 @@ def test_states_of_a_run_are_remembered(store: Store, shard: Shard) -> None:
     store.reopen("r")
 
     assert (paused.state, paused.note) == (RunState.PAUSED, "why")
-    assert canceled == replace(paused, cancel=True)
+    assert canceled == replace(paused, cancel=True, state=RunState.CANCELING)
     assert ended == replace(canceled, state=RunState.ENDED, note="", ended_at=NOW + 60)
     assert store.run("r") == replace(ended, state=RunState.SUBMITTING, ended_at=None)
 

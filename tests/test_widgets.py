@@ -207,13 +207,13 @@ def test_a_script_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     for shell in (None, Shell(), Kernel()):
         monkeypatch.setattr(IPython, "get_ipython", lambda shell=shell: shell)
         found.append(in_notebook())
-    bar = session._hook("auto")
+    bar = session.hook_for("auto")
     monkeypatch.delitem(sys.modules, "IPython")
     found.append(in_notebook())
 
     assert found == [False, False, False, True, False]
     assert isinstance(bar, NotebookBar)
-    assert isinstance(session._hook("log"), Lines)
+    assert isinstance(session.hook_for("log"), Lines)
 
 
 CODE = """
