@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Map
+from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.requests import ORDINAL, custom_ids
 from claude_batch_pandas.results import UNREADABLE, Result, read
-from claude_batch_pandas.spool import Spool, read_line_blocks
+from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks
 from claude_batch_pandas.store import Store
 
 
@@ -149,7 +150,14 @@ class Reader:
     def _collected(
         self, record: RunRecord, shard: Shard, ordinals: Sequence[int], results: list[Result]
     ) -> None:
-        blocks = read(read_line_blocks(self.spool.results(record.id, shard.number)))
+        path = self.spool.results(record.id, shard.number)
+        if file_sha256(path) != shard.results_sha256:
+            msg = (
+                f"{path} was changed after it was verified (its hash differs). Restore the file; "
+                "nothing was asked again."
+            )
+            raise LedgerError(msg)
+        blocks = read(read_line_blocks(path))
         if shard.complete:  # verified: every custom_id is ours and stands once
             for block in blocks:
                 for name, result in block:

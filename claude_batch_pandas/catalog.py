@@ -1,8 +1,7 @@
 """Which requests this ledger knows: content hash -> (run, ordinal), in files beside each run.
 
-A run's own requests are kept as a sorted array of hashes that is mapped, not read, so that asking
-whether any of a million old requests is asked again costs a binary search and no memory. Never a
-database row per request.
+A run's own requests are kept as a sorted array of hashes, so that asking whether any of a million
+old requests is asked again costs a binary search. Never a database row per request.
 """
 
 from __future__ import annotations
@@ -153,13 +152,21 @@ def _ordinals_name(shard: int) -> str:
     return f"shard-{shard:04d}.ordinals.npy"
 
 
-def row_digests(rows: Any, digests: Any) -> Iterator[bytes]:
-    """Yield the content hashes of all rows in order, in blocks; zeros for rows never sent."""
+def row_digests(rows: Any, digests: Any, reasons: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield what every row asks, in order, in blocks: its content hash, or why it asks nothing.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        As in `Map`.
+    digests, reasons : sequence of bytes
+        16 bytes each.
+    """
     size = 1 << 16
-    padded = np.append(np.asarray(digests, dtype=DIGEST), np.zeros(1, dtype=DIGEST))
+    told = np.array([*digests, *reasons], dtype=DIGEST)
     for start in range(0, len(rows), size):
         part = np.asarray(rows[start : start + size], dtype=np.int64)
-        yield padded[np.where(part < 0, len(padded) - 1, part)].tobytes()
+        yield told[np.where(part < 0, len(digests) - part - 1, part)].tobytes()
 
 
 def _as_bytes(digests: npt.NDArray[np.bytes_]) -> list[bytes]:
@@ -170,14 +177,15 @@ def _as_bytes(digests: npt.NDArray[np.bytes_]) -> list[bytes]:
 def _open_all(spool: Spool, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     for run_id in run_ids:
         folder = spool.folder(run_id)
-        try:
-            known = _load(folder / KNOWN, mapped=True)
-            ordinals = _load(folder / KNOWN_ORDINALS, mapped=True)
-        except LedgerError as error:
+        if not folder.exists():
             warnings.warn(
-                f"The answers of run {run_id} cannot be reused: {error}", UserWarning, stacklevel=2
+                f"The answers of run {run_id} cannot be reused: its folder {folder} is gone.",
+                UserWarning,
+                stacklevel=2,
             )
             continue
+        # Read whole, not mapped: a mapping keeps a file open, and ledgers hold many runs.
+        known, ordinals = _load(folder / KNOWN), _load(folder / KNOWN_ORDINALS)
         if len(known):
             yield run_id, known, ordinals
 
@@ -188,9 +196,12 @@ def _save(path: Path, array: Any) -> None:
     write(path, buffer.getvalue())
 
 
-def _load(path: Path, *, mapped: bool = False) -> Any:
+def _load(path: Path) -> Any:
     try:
-        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        msg = f"{path} cannot be read ({type(error).__name__})."
+        msg = (
+            f"{path} cannot be read ({type(error).__name__}). Restore the file, or purge its run "
+            "to ask anew what it asked."
+        )
         raise LedgerError(msg) from error

@@ -17,7 +17,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError, WaitTimeoutError
 from claude_batch_pandas.planning import INDEX, RECIPE
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RunRecord, RunState
+from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState
 from claude_batch_pandas.rendering import Recipe, Rendered, Renderer
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
@@ -99,15 +99,19 @@ class Run:
         PausedError
             When a person is needed; the same call goes on later.
         """
-        worker = self._drive()
         show = Throttle(self._make_hook(), self._engine.clock)
         deadline = None if timeout is None else self._engine.clock.monotonic() + timeout
+        worker = self._drive()
         try:
-            while not worker.done.wait(SLICE_SECONDS):
-                show(worker.progress)
-                if deadline is not None and self._engine.clock.monotonic() >= deadline:
-                    msg = f"Run {self.id} is not done after {timeout} s. It goes on: {self._back}"
-                    raise WaitTimeoutError(msg)
+            while not self._is_over(worker):
+                worker = self._drive()
+                while not worker.done.wait(SLICE_SECONDS):
+                    show(worker.progress)
+                    if deadline is not None and self._engine.clock.monotonic() >= deadline:
+                        msg = (
+                            f"Run {self.id} is not done after {timeout} s. It goes on: {self._back}"
+                        )
+                        raise WaitTimeoutError(msg)
         except KeyboardInterrupt:
             # The worker is not reached by an interrupt; it goes on, and so does the batch.
             self._show_detached(worker, show)
@@ -122,9 +126,11 @@ class Run:
         worker = self._drive()
         show = Throttle(self._make_hook(), self._engine.clock)
         try:
-            while not worker.done.is_set():
-                show(worker.progress)
-                await asyncio.sleep(SLICE_SECONDS)
+            while not self._is_over(worker):
+                worker = self._drive()
+                while not worker.done.is_set():
+                    show(worker.progress)
+                    await asyncio.sleep(SLICE_SECONDS)
         except asyncio.CancelledError:
             self._show_detached(worker, show)
             raise asyncio.CancelledError(self._detached) from None
@@ -241,6 +247,9 @@ class Run:
             When the request bodies are gone from this disk.
         """
         self._refuse_purged()
+        if self._record.cancel and not self.done:
+            msg = f"Run {self.id} is being canceled; wait for its end, then retry."
+            raise InputError(msg)
         engine = self._engine
         # Under the planner's lock, so that two kernels never send the same rows again at once.
         with locks.held(engine.store.home / locks.PLANNING):
@@ -307,8 +316,20 @@ class Run:
 
     def _at_work(self) -> Worker:
         """Return a worker that has not ended, since there is something new to do."""
-        self._worker = None
+        self._worker = self._fresh = None
         return self._drive()
+
+    def _is_over(self, worker: Worker) -> bool:
+        """Tell whether there is nothing to wait for; if there is, have somebody at work on it.
+
+        A worker can end just as `retry` gives the run something new to do.
+        """
+        if not worker.done.is_set():
+            return False
+        if worker.failure is not None or worker.was_stopped or self.done:
+            return True
+        self._worker = None
+        return False
 
     def _close(self, worker: Worker, show: Throttle) -> None:
         """Raise what stopped the worker, or show the closing line."""
@@ -355,13 +376,14 @@ class Run:
         recipe = Recipe.load((self._engine.spool.folder(self.id) / RECIPE).read_bytes())
         renderer = Renderer(frames.Source(frames.as_frame(df)), recipe)
         sent = self._engine.reader().map(self.id)
-        digests = sent.all_digests
+        reasons = [(RowStatus(status), why) for status, why in record.reasons]
+        asked = [*sent.all_digests, *reversed(reasons)]
         wrong: list[int] = []
         position = 0
         if len(df) == record.rows:
             rows = sent.rows.tolist()
             for block in renderer.blocks():
-                wrong += _differing(block, rows, digests, position)
+                wrong += _differing(block, rows, asked, position)
                 position += len(block)
         else:
             wrong.append(min(len(df), record.rows))
@@ -375,15 +397,18 @@ class Run:
             raise ChangedFrameError(msg)
 
 
-def _differing(
-    block: Rendered, rows: Sequence[int], digests: Sequence[bytes], start: int
-) -> list[int]:
-    """Return the positions of the rows whose request is not the one that was sent."""
-    sent = rows[start : start + len(block)]
+def _differing(block: Rendered, rows: Sequence[int], sent: Sequence[Any], start: int) -> list[int]:
+    """Return the positions of the rows that do not ask, or fail to ask, what they did.
+
+    `sent` holds a content hash per unique request, and then the reasons of rows never sent, so
+    that ``sent[row]`` is right for both: the reasons are counted from the end.
+    """
     return [
         start + i
-        for i, (row, digest) in enumerate(zip(sent, block.digests, strict=True))
-        if (digests[row] if row >= 0 else None) != (None if i in block.reasons else digest)
+        for i, (row, digest) in enumerate(
+            zip(rows[start : start + len(block)], block.digests, strict=True)
+        )
+        if sent[row] != (tuple(block.reasons[i]) if i in block.reasons else digest)
     ]
 
 

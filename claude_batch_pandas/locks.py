@@ -84,6 +84,9 @@ class Lock:
     def release(self) -> None:
         """Give the lock back."""
         if self._descriptor is not None:
+            if fcntl is not None:
+                # A forked child shares the file, so closing it here alone would keep the lock.
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -240,7 +240,11 @@ class Planner:
         record = self.record
         told = json.dumps([*scope, record.name, record.output])
         key = hashlib.sha256(told.encode())
-        for part in catalog.row_digests(self._rows, _split(digests)):
+        reasons = [
+            hashlib.sha256(f"{status} {why}".encode()).digest()[: catalog.DIGEST.itemsize]
+            for status, why in self._reasons
+        ]
+        for part in catalog.row_digests(self._rows, _split(digests), reasons):
             key.update(part)
         return key.hexdigest()
 

@@ -38,7 +38,7 @@ class Pace:
 
     def next(self) -> float:
         """Return the seconds to wait before the next look."""
-        wait = self._wait * self._dice.uniform(1 - JITTER, 1 + JITTER)
+        wait = min(self._wait * self._dice.uniform(1 - JITTER, 1 + JITTER), self._longest)
         self._wait = min(self._wait * GROWTH, self._longest)
         return wait
 
@@ -54,7 +54,7 @@ def judge(error: APIError | CredentialsError, lasted: float) -> Verdict:
     ----------
     error : APIError or CredentialsError
     lasted : float
-        Seconds since errors of this kind began without a good answer between.
+        Seconds since 404s began, without another answer between.
     """
     if isinstance(error, CredentialsError):
         return Verdict.PAUSE

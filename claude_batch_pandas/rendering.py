@@ -129,8 +129,8 @@ class Renderer:
             yield from self._constant_blocks()
             return
         for block in self.source.blocks(self.prompt.columns, BLOCK):
-            columns, reasons = self._render(texts, block)
-            encoded = self._encode(columns)
+            columns, reasons, positions = self._render(texts, block)
+            encoded = self._encode(columns, positions)
             if not reasons and not encoded.reasons:
                 yield encoded
             else:
@@ -147,14 +147,15 @@ class Renderer:
 
     def _render(
         self, texts: Sequence[Text], block: Block
-    ) -> tuple[list[list[str]], dict[int, Reason]]:
-        """Return the texts of the rows that have all they need, and the reasons of the others."""
+    ) -> tuple[list[list[str]], dict[int, Reason], Sequence[int]]:
+        """Return the texts and positions of rows that have all they need, and why others do not."""
         missing = block.missing
         positions: Sequence[int] = range(block.start, block.start + block.length)
         if not missing:
-            return [text.render(block.values, positions) for text in texts], {}
+            return [text.render(block.values, positions) for text in texts], {}, positions
         if self.recipe.on_missing == "empty":
-            return [text.render_with_gaps(block.values, missing, positions) for text in texts], {}
+            filled = [text.render_with_gaps(block.values, missing, positions) for text in texts]
+            return filled, {}, positions
         reasons: dict[int, Reason] = {}
         for column, gaps in missing.items():
             for i, is_gap in enumerate(gaps):
@@ -165,7 +166,7 @@ class Renderer:
             name: [cell for i, cell in enumerate(cells) if i not in reasons]
             for name, cells in block.values.items()
         }
-        return [text.render(values, positions) for text in texts], reasons
+        return [text.render(values, positions) for text in texts], reasons, positions
 
     def _gap(self, column: str, position: int) -> Reason:
         if self.recipe.on_missing == "error":
@@ -176,7 +177,7 @@ class Renderer:
             raise MissingValueError(msg)
         return Reason(RowStatus.SKIPPED, f"column {column!r} is missing a value")
 
-    def _encode(self, columns: Sequence[Sequence[str]]) -> Rendered:
+    def _encode(self, columns: Sequence[Sequence[str]], positions: Sequence[int]) -> Rendered:
         """Encode rows that have all they need; some may still be empty, too large or not UTF-8."""
         tails, digests = self.encoder.encode(columns)
         largest = LARGEST_PARAMS - len(self.encoder.head)
@@ -187,10 +188,13 @@ class Renderer:
         if None in tails or max(map(len, filter(None, tails)), default=0) > largest:
             for i, tail in enumerate(tails):
                 if tail is None:
-                    reasons.setdefault(i, NOT_UTF8)
+                    why = NOT_UTF8.format(positions[i])
+                    reasons.setdefault(i, Reason(RowStatus.INVALID, why))
                 elif len(tail) > largest:
                     size = len(tail) + len(self.encoder.head)
-                    reasons[i] = Reason(RowStatus.INVALID, TOO_LARGE.format(size))
+                    reasons[i] = Reason(
+                        RowStatus.INVALID, TOO_LARGE.format(size) + AT.format(positions[i])
+                    )
         return Rendered(tails, digests, reasons)
 
 
@@ -209,5 +213,6 @@ def _spread(encoded: Rendered, reasons: Mapping[int, Reason], length: int) -> Re
 
 
 EMPTY = Reason(RowStatus.SKIPPED, "the rendered text is empty")
-NOT_UTF8 = Reason(RowStatus.INVALID, "the text holds a lone surrogate, which UTF-8 cannot encode")
+AT = " (the row at position {})"
+NOT_UTF8 = "the text holds a lone surrogate, which UTF-8 cannot encode" + AT
 TOO_LARGE = f"the request has {{:,}} bytes; a batch holds at most {MAX_BATCH_BYTES:,}"

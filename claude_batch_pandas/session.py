@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ LISTED = {
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes in what people type
 SCOPE_PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to
+NOT_FOUND = 404  # a hiccup, or a relay that has no list of batches
 SCOPE_SECONDS = 60.0  # and when to give up; nothing is planned yet
 LEAVE_SECONDS = 60.0  # at most, for a script's last submissions
 EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
@@ -117,10 +118,12 @@ def submit(data: Any, call: Call) -> Run:
             UserWarning,
             stacklevel=4,
         )
+    if _has_requests(renderer):
+        _connector(call.client)()  # without credentials, nothing is written either
     engine = _engine(call.client)
     record = _record(recipe, call, engine)
     with locks.held(engine.store.home / locks.PLANNING):
-        engine.spool.sweep()
+        engine.spool.sweep({run.id for run in engine.store.runs()})
         planner = Planner(
             renderer,
             engine.spool,
@@ -235,11 +238,27 @@ def ledger_home() -> Path:
     return home
 
 
+def _has_requests(renderer: Renderer) -> bool:
+    """Tell whether any row asks something; most often the first does."""
+    return any(
+        tail is not None and i not in block.reasons
+        for block in renderer.blocks()
+        for i, tail in enumerate(block.tails)
+    )
+
+
+def _connector(sdk: Any) -> Callable[[], Client]:
+    """Return what makes the client; a wrong one is told of at once, a missing key when called."""
+    if sdk is None:
+        return _client
+    given = Client(sdk)
+    return lambda: given
+
+
 def _engine(sdk: Any) -> Engine:
     home = ledger_home()
-    given = None if sdk is None else Client(sdk)  # a wrong client is told of at once
     return Engine(
-        connect=_client if given is None else lambda: given,
+        connect=_connector(sdk),
         store=Store(home),
         spool=Spool(home),
         clock=clock,
@@ -264,7 +283,7 @@ def _look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
     scope = store.scope(client.origin, fingerprint) if fingerprint else None
     if scope is None:
         scope = _ask_scope(engine)
-        if not scope.workspace:  # a relay that does not say: the key itself is the border
+        if not scope.workspace:  # a server that does not say: the key itself is the border
             scope = scope._replace(workspace=f"{KEY_WORKSPACE}{fingerprint}")
         if fingerprint:
             store.remember_scope(fingerprint, scope)
@@ -280,10 +299,11 @@ def _ask_scope(engine: Engine) -> Scope:
         try:
             return client.scope()
         except APIError as error:
-            if has_no_list(error):
+            is_late = engine.clock.monotonic() >= deadline
+            if has_no_list(error) and (is_late or error.status != NOT_FOUND):
                 return Scope(client.origin, "", "")
             is_passing = judge(error, 0.0) is Verdict.WAIT and error.code != "unsent"
-            if not is_passing or engine.clock.monotonic() >= deadline:
+            if not is_passing or is_late:
                 raise
             engine.clock.wait(threading.Event(), error.retry_after or pace.next())
 
@@ -400,4 +420,11 @@ def hook_for(progress: Any) -> Hook:
     return TerminalBar() if chosen == "bar" or sys.stderr.isatty() else Lines()
 
 
+def _after_fork() -> None:
+    crew.forget()
+    _clients.clear()
+
+
 atexit.register(crew.leave, LEAVE_SECONDS)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

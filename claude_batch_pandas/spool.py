@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -64,10 +64,19 @@ class Spool:
         """Delete a draft that is not needed."""
         shutil.rmtree(self.root / f"{DRAFT}{run_id}", ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Delete the drafts of planners that died; call it only while no other one can plan."""
-        for path in self.root.glob(f"{DRAFT}*"):
-            shutil.rmtree(path, ignore_errors=True)
+    def sweep(self, known: Collection[str]) -> None:
+        """Delete what planners left that died; call it only while no other one can plan.
+
+        Parameters
+        ----------
+        known : collection of str
+            The runs of the ledger. A folder of no run that holds results is left alone: somebody
+            paid for them.
+        """
+        for path in self.root.iterdir():
+            is_draft = path.name.startswith(DRAFT)
+            if is_draft or (path.name not in known and not any(path.glob("*.results.jsonl"))):
+                shutil.rmtree(path, ignore_errors=True)
 
     def clear_parts(self, run_id: str) -> None:
         """Delete what killed writers left of a run's files; call it only as its driver."""
@@ -204,7 +213,7 @@ def read_line_blocks(path: Path) -> Iterator[bytes]:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
-    with path.open("rb", buffering=0) as file:
+    with _as_ledger_error(f"read {path}"), path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

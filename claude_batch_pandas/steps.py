@@ -7,7 +7,6 @@ dies: the next round, in this process or another, goes on from what the ledger s
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,7 +22,12 @@ from claude_batch_pandas.records import KEY_WORKSPACE, Batch, RunRecord, Shard, 
 from claude_batch_pandas.requests import id_prefix
 from claude_batch_pandas.results import read_tags
 
+NOT_FOUND = 404
 HOLD_SECONDS = 300.0  # a full queue is asked again after this, even if no shard of ours ended
+HOLD_PACE = (15.0, HOLD_SECONDS)  # and in these steps when none of ours is in it
+# After a crash nobody knows when the POST ended. These are given on top of settle_seconds.
+READ_TIMEOUT_SECONDS = 600.0  # the SDK's
+SLOWEST_UPLOAD = 50_000.0  # bytes per second
 SHORT_SETTLE_SECONDS = 10.0  # after a 429 or 529 that says in the API's own words that it refused
 SPENT = frozenset(
     {"enforced_spend_limit_reached", "contract_spend_limit_reached", "ramp_limit_exceeded"}
@@ -37,10 +41,11 @@ class _Agenda:
 
     pace: Pace
     due: float = 0.0  # on the monotonic clock
-    trouble_since: float | None = None
-    settle: float | None = None  # shorter than the option, after a refusal that is not proof
+    missing_since: float | None = None  # when the batch began to be a 404
+    was_refused: bool = False  # the API said, in its own words, that it did not take the batch
     rejected: set[str] = field(default_factory=set)  # candidates that were inspected
-    unknown_since: float | None = None
+    unknown_since: float | None = None  # when the answer to the POST was lost
+    was_sent_here: bool = False  # by this process, which therefore knows when
 
 
 @dataclass(slots=True)
@@ -62,11 +67,14 @@ class Steps:
     _reader: Reader = field(init=False)
     _shards: list[Shard] = field(default_factory=list)
     _agendas: dict[int, _Agenda] = field(default_factory=dict)
+    _quiet_until: float = 0.0  # the server asked not to be asked before; Retry-After
     _held_until: float = 0.0
     _held_open: int | None = None  # open shards when the queue was full
+    _hold_pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
         self._reader = self.engine.reader()
+        self._hold_pace = Pace(*HOLD_PACE, self.engine.dice)
 
     def refresh(self) -> None:
         """Read the run and its shards from the ledger."""
@@ -90,26 +98,45 @@ class Steps:
             When the disk refuses.
         """
         self.note = ""
-        now = self.engine.clock.monotonic()
+        is_full = False
         for number in range(len(self._shards)):
             shard = self._shards[number]
-            if shard.is_settled:
+            if shard.is_settled or not self._is_due(shard):
                 continue
+            if shard.state is ShardState.PLANNED and not self.record.cancel:
+                is_full = is_full or not self._may_submit(shard)
+                if is_full:
+                    continue  # shards go out in their order
             agenda = self._agenda(shard)
-            is_cancelable = shard.state in {ShardState.PLANNED, ShardState.IN_PROGRESS}
-            if agenda.due > now and not (self.record.cancel and is_cancelable):
-                continue
             try:
                 self._step(shard, agenda)
-                agenda.trouble_since = None
+                agenda.missing_since = None
             except (APIError, CredentialsError) as error:
                 self._weather(error, agenda)
-            self.refresh()  # what may go out next depends on what just did
+            # What may go out next depends on what just did.
+            self._shards[number] = self.engine.store.shard(shard.run_id, number)
         self._move()
+        return self._seconds_left()
+
+    def _is_due(self, shard: Shard) -> bool:
+        now = self.engine.clock.monotonic()
+        if now < self._quiet_until:
+            return False
+        is_cancelable = shard.state in {ShardState.PLANNED, ShardState.IN_PROGRESS}
+        return self._agenda(shard).due <= now or (self.record.cancel and is_cancelable)
+
+    def _seconds_left(self) -> float | None:
+        """Return the seconds until something is due, None when all is settled."""
         left = [shard for shard in self._shards if not shard.is_settled]
         if not left:
             return None
-        soonest = min(self._due(shard) for shard in left)
+        planned = [shard for shard in left if shard.state is ShardState.PLANNED]
+        dues = [self._agenda(shard).due for shard in left if shard.state is not ShardState.PLANNED]
+        if planned and (self.record.cancel or self._may_submit(planned[0])):
+            dues.append(self._agenda(planned[0]).due)
+        elif planned and self._held_until:
+            dues.append(self._held_until)
+        soonest = max(min(dues), self._quiet_until)
         return max(0.0, soonest - self.engine.clock.monotonic())
 
     def _move(self) -> None:
@@ -118,11 +145,6 @@ class Steps:
         state = state_of(self.record, self._shards)
         if state is not self.record.state:
             self.engine.store.set_state(self.record.id, state)
-
-    def _due(self, shard: Shard) -> float:
-        if shard.state is ShardState.PLANNED and not self._may_submit(shard):
-            return self._held_until or math.inf  # another shard has to end first
-        return self._agenda(shard).due
 
     def _agenda(self, shard: Shard) -> _Agenda:
         if shard.number not in self._agendas:
@@ -150,11 +172,17 @@ class Steps:
     def _weather(self, error: APIError | CredentialsError, agenda: _Agenda) -> None:
         """Wait out an error that passes by itself; pause the run for one that does not."""
         now = self.engine.clock.monotonic()
-        if agenda.trouble_since is None:
-            agenda.trouble_since = now
-        if judge(error, now - agenda.trouble_since) is Verdict.PAUSE:
+        is_missing = isinstance(error, APIError) and error.status == NOT_FOUND
+        if not is_missing:
+            agenda.missing_since = None
+        elif agenda.missing_since is None:
+            agenda.missing_since = now
+        since = now if agenda.missing_since is None else agenda.missing_since
+        if judge(error, now - since) is Verdict.PAUSE:
             raise PausedError(explain(error))
         asked = error.retry_after if isinstance(error, APIError) else None
+        if asked is not None:
+            self._quiet_until = now + asked
         self._wait(agenda, asked)
         self.note = f"{error} Asking again in {agenda.due - now:.0f} s."
 
@@ -168,34 +196,34 @@ class Steps:
         fence, now = self._fence()
         if not engine.store.mark_submitting(shard, fence, now):
             return
+        agenda.was_sent_here = True
         try:
             batch = engine.client.create(body, shard.betas)
         except CredentialsError:
             engine.store.mark_planned(shard)  # the SDK had nothing to sign with, so it sent nothing
             raise
         except APIError as error:
+            agenda.unknown_since = engine.clock.monotonic()
             self._refused(shard, agenda, error)
         else:
-            if batch.counts.total != shard.total:
-                # Not what was sent, so not known to be ours: let the list decide.
-                self._wait(agenda, 0.0)
-                return
+            # Whatever its counts say, this is what our POST made; the results will be checked.
             engine.store.mark_submitted(shard, batch)
+            self._hold_pace.restart()
             self._wait(agenda)
         self.tell("")
 
-    def _fence(self) -> tuple[str | None, float]:
-        """Return the newest batch before the POST ("" for none, None for no list) and the time."""
+    def _fence(self) -> tuple[str | None, float | None]:
+        """Return the newest batch before the POST ("": none, None: no list), and server time."""
         try:
             listing = self.engine.client.list(limit=1)
         except APIError as error:
             # A server that has told who we are has a list; then this is a hiccup.
             if not has_no_list(error) or self.record.scope.organization:
                 raise
-            return None, self.engine.clock.now()
+            return None, None
         self._check_scope(listing)
         newest = listing.batches[0].id if listing.batches else ""
-        return newest, listing.now or self.engine.clock.now()
+        return newest, listing.now
 
     def _may_submit(self, shard: Shard) -> bool:
         open_ = [other for other in self._shards if other.is_open]
@@ -217,25 +245,24 @@ class Steps:
             store.mark_planned(shard)
             self._weather(error, agenda)
             return
-        agenda.unknown_since = self.engine.clock.monotonic()
-        if error.status in BUSY and error.type is not None:
-            # The API says that it did not take it. The list has the last word, soon.
-            agenda.settle = min(SHORT_SETTLE_SECONDS, self.engine.settle_seconds)
-            agenda.settle = max(agenda.settle, error.retry_after or 0.0)
+        agenda.was_refused = error.status in BUSY and error.type is not None
+        if agenda.was_refused:
             self._hold(error)
         self.note = f"{error} Checking whether the batch was accepted."
-        self._wait(agenda, 0.0)
+        self._wait(agenda, error.retry_after or 0.0)
 
     def _hold(self, error: APIError) -> None:
-        """Stop submitting: until a shard ends when the queue is full, or as long as was asked."""
+        """Stop submitting: as long as was asked, or until a shard ends when the queue is full."""
         open_ = sum(other.is_open for other in self._shards)
         now = self.engine.clock.monotonic()
+        self._held_open = 0
         if error.retry_after is not None:
-            self._held_until = now + error.retry_after
-            self._held_open = 0
-        elif open_ > 0:
+            self._quiet_until = self._held_until = now + error.retry_after
+        elif open_ > 1:  # this shard counts as open until it is known that it is not
             self._held_until = now + HOLD_SECONDS
-            self._held_open = open_
+            self._held_open = open_ - 1
+        else:
+            self._held_until = now + self._hold_pace.next()
 
     def _check_scope(self, listing: Listing) -> None:
         """Never look for a batch in another workspace's list, nor send one there."""
@@ -261,13 +288,18 @@ class Steps:
         self._check_scope(listing)
         known = engine.store.batch_ids() | agenda.rejected
         found = candidates(shard, listing.batches, known, has_fence=has_fence)
-        settle = engine.settle_seconds if agenda.settle is None else agenda.settle
+        settle = engine.settle_seconds
+        if agenda.was_refused:  # the list has the last word, but soon
+            settle = min(settle, SHORT_SETTLE_SECONDS)
         decision = decide(found, self._waited(shard, agenda, listing), settle)
         match decision.next:
             case Next.INSPECT if decision.batch is not None:
                 self._inspect(shard, agenda, decision.batch)
             case Next.RESEND:
-                resending.replan(engine.spool, engine.store, self.record, shard)
+                if agenda.was_refused:
+                    engine.store.mark_planned(shard)
+                else:
+                    resending.replan(engine.spool, engine.store, self.record, shard)
                 self._agendas.pop(shard.number)
             case Next.WATCH:
                 self.note = (
@@ -321,23 +353,30 @@ class Steps:
         raise PausedError(msg)
 
     def _waited(self, shard: Shard, agenda: _Agenda, listing: Listing) -> float:
-        """Return the seconds since the POST by the server's clock, or by ours in this process."""
+        """Return for how many seconds, at least, the POST has been over.
+
+        The process that sent it knows by its own clock. After a crash the server's clock tells
+        when the intent was made, and the slowest upload is taken off.
+        """
         assert agenda.unknown_since is not None, "set when the reconciling began"
         here = self.engine.clock.monotonic() - agenda.unknown_since
-        if listing.now is None or shard.intended_at is None or shard.fence is None:
-            return here  # without a fence, the intent was timed by our own clock
-        return max(here, listing.now - shard.intended_at)
+        if agenda.was_sent_here or listing.now is None or shard.intended_at is None:
+            return here
+        slowest = READ_TIMEOUT_SECONDS + shard.size / SLOWEST_UPLOAD
+        return max(here, listing.now - shard.intended_at - slowest)
 
     def _is_ours(self, shard: Shard, batch: Batch) -> bool | None:
-        """Tell by the first readable result whether a batch is this shard's; None without one."""
+        """Tell by the results whether a batch is this shard's; None when they do not tell."""
         prefix = id_prefix(self.record.nonce, shard.attempt).decode()
         expected = frozenset(self._reader.expected(self.record, shard))
+        seen = 0
         with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
             for tags in read_tags(resending.first_lines(blocks)):
                 for tag in tags:
-                    if tag is not None:
-                        return tag[0].startswith(prefix) and tag[0] in expected
-        return None
+                    if tag is not None and tag[0].startswith(prefix) and tag[0] in expected:
+                        return True
+                    seen += tag is not None
+        return False if seen == batch.counts.total else None
 
     # Looking and collecting
 
@@ -345,9 +384,6 @@ class Steps:
         engine = self.engine
         assert shard.batch_id is not None, "a submitted shard has a batch id"
         batch = engine.client.retrieve(shard.batch_id)
-        if batch.counts.total != shard.total:
-            msg = f"The server describes batch {batch.id} with another number of requests."
-            raise APIError(msg)
         if batch.processing_status != "ended":
             if shard.counts != batch.counts or shard.state.value != batch.processing_status:
                 engine.store.mark_seen(shard, batch)

@@ -133,13 +133,17 @@ class Store:
                 "UPDATE runs SET state = ?, note = ? WHERE id = ?", (state, note, run_id)
             )
 
-    def mark_ended(self, run_id: str, now: float) -> None:
-        """Remember that every result of a run is here."""
+    def mark_ended(self, run_id: str, now: float) -> bool:
+        """Remember that every result of a run is here; False when a shard came in meanwhile."""
+        settled = (ShardState.COLLECTED, ShardState.WITHDRAWN)
         with self._transaction() as database:
-            database.execute(
-                "UPDATE runs SET state = ?, note = '', ended_at = ? WHERE id = ?",
-                (RunState.ENDED, now, run_id),
+            changed = database.execute(
+                "UPDATE runs SET state = ?, note = '', ended_at = coalesce(ended_at, ?) "
+                "WHERE id = ? AND NOT EXISTS "
+                "(SELECT 1 FROM shards WHERE run_id = runs.id AND state NOT IN (?, ?))",
+                (RunState.ENDED, now, run_id, *settled),
             )
+            return changed.rowcount == 1
 
     def reopen(self, run_id: str) -> None:
         """Remember that a run waits for answers again."""
@@ -166,7 +170,15 @@ class Store:
             )
             return [read_shard(row) for row in rows]
 
-    def mark_submitting(self, shard: Shard, fence: str | None, now: float) -> bool:
+    def shard(self, run_id: str, number: int) -> Shard:
+        """Return one shard of a run."""
+        with self._connection() as database:
+            row = database.execute(
+                "SELECT * FROM shards WHERE run_id = ? AND number = ?", (run_id, number)
+            )
+            return read_shard(row.fetchone())
+
+    def mark_submitting(self, shard: Shard, fence: str | None, now: float | None) -> bool:
         """Make the intent to send a shard durable; False when another process was first.
 
         Parameters
@@ -174,8 +186,8 @@ class Store:
         shard : Shard
         fence : str or None
             The newest batch id in the server's list, "" when it was empty, None without a list.
-        now : float
-            Seconds since 1970.
+        now : float or None
+            Seconds since 1970 by the server's clock, None when it does not tell.
         """
         with self._transaction() as database:
             changed = database.execute(

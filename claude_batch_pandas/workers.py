@@ -22,6 +22,7 @@ from claude_batch_pandas.progress import measure
 from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.steps import Steps
 
+SECONDS_BETWEEN_TELLINGS = 0.2
 FOLLOW_SECONDS = 1.0  # between two looks at a ledger that another process writes
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Worker:
         self._companion = companion
         self._lock = Lock(engine.spool.folder(record.id) / "lock")
         self._wake = threading.Event()
+        self._told_at = 0.0  # on the machine's own clock
         self._is_stopping = False
         self._leave_when_sent = False
         self._steps = Steps(record, engine, self._tell)
@@ -82,6 +84,11 @@ class Worker:
         self._thread = threading.Thread(
             target=run, args=(self._main,), name=f"claude-batch-{record.id}", daemon=True
         )
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether somebody told it to leave before the end."""
+        return self._is_stopping or self._leave_when_sent
 
     def start(self) -> None:
         """Begin."""
@@ -133,8 +140,9 @@ class Worker:
             seconds = self._steps.take()
             ahead = self._needed_ahead()
             if seconds is None and not ahead:
-                self._finish()
-                return
+                if self._finish():
+                    return
+                continue
             if self._leave_when_sent and self._steps.is_sent:
                 return
             self._tell(self._steps.note)
@@ -194,13 +202,21 @@ class Worker:
             known = self._needed[run_id] = (len(shards), frozenset(needed))
         return [shard for shard in shards if shard.number in known[1]]
 
-    def _finish(self) -> None:
+    def _finish(self) -> bool:
+        """Make the end durable; False when a retry came in between."""
         engine = self._engine
-        if engine.store.run(self._run.id).ended_at is None:
-            engine.store.mark_ended(self._run.id, engine.clock.now())
-        self._tell("")
+        is_over = engine.store.mark_ended(self._run.id, engine.clock.now())
+        if is_over:
+            self._told_at = 0.0
+            self._tell("")
+        return is_over
 
     def _tell(self, note: str) -> None:
+        # Every telling reads all shards; of a run of hundreds, a few a second are enough.
+        now = time.monotonic()
+        if not note and now - self._told_at < SECONDS_BETWEEN_TELLINGS and self._told_at:
+            return
+        self._told_at = now
         engine = self._engine
         record = engine.store.run(self._run.id)
         shards = engine.store.shards(record.id)
@@ -239,6 +255,11 @@ class Crew:
             worker.stop()
             worker.done.wait()
         self._workers.clear()
+
+    def forget(self) -> None:
+        """Begin anew in a forked child: its parent's threads did not come along."""
+        self._workers = {}
+        self._mutex = threading.Lock()
 
     def leave(self, timeout: float) -> None:
         """Stop every worker once what it planned is sent, within that many seconds in all."""

@@ -289,6 +289,23 @@ def test_results_that_are_gone_are_told(ledger: Ledger) -> None:
         ledger.rows(draft)
 
 
+@pytest.mark.parametrize("damage", ["swapped", "cut"])
+def test_results_that_changed_since_they_were_verified_are_not_believed(
+    damage: str, ledger: Ledger
+) -> None:
+    """The ledger knows the file's hash, so another run's answers never become this one's."""
+    one = ledger.plan(["a", "b"], id="one", nonce="1" * 16)
+    two = ledger.plan(["c", "d"], id="two", nonce="2" * 16)
+    for draft in (one, two):
+        ledger.answer(draft.record, draft.shards[0], f"of {draft.record.id}")
+    path = ledger.spool.results("two", 0)
+    theirs = ledger.spool.results("one", 0).read_bytes()
+    path.write_bytes(theirs if damage == "swapped" else path.read_bytes()[:-40])
+
+    with pytest.raises(LedgerError, match=r"shard-0000\.results\.jsonl"):
+        ledger.rows(two)
+
+
 @pytest.mark.parametrize("status", RowStatus)
 def test_what_failed_without_an_answer_is_asked_again(status: RowStatus) -> None:
     """Errored, expired and canceled; what was answered, refused or cut was paid."""

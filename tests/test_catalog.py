@@ -107,8 +107,8 @@ def test_empty_catalog_finds_nothing(spool: Spool) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"not an array", b"\x93NUMPY\x01\x00\x05\x00junk", None])
-def test_damaged_run_is_no_source(spool: Spool, damage: bytes | None) -> None:
-    """A run whose files are damaged or missing is left out with a warning; the others serve."""
+def test_damaged_run_is_told(spool: Spool, damage: bytes | None) -> None:
+    """Asking again what a damaged catalog may know would pay twice, so it is an error."""
     keep(spool, "bad", [b"a" * 16])
     keep(spool, "good", [b"a" * 16])
     path = spool.folder("bad") / catalog.KNOWN
@@ -117,9 +117,8 @@ def test_damaged_run_is_no_source(spool: Spool, damage: bytes | None) -> None:
     else:
         path.write_bytes(damage)
 
-    with pytest.warns(UserWarning, match="answers of run bad cannot be reused"):
-        found = Catalog(spool, ["bad", "good"])
-    assert found.find([b"a" * 16]) == [Place("good", 0)]
+    with pytest.raises(LedgerError, match=r"known.npy cannot be read .* or purge its run"):
+        Catalog(spool, ["bad", "good"])
 
 
 @pytest.mark.parametrize("size", [0, 5, 64, 127])
@@ -159,17 +158,18 @@ def test_ordinals_that_are_missing_are_told(spool: Spool) -> None:
 @given(st.lists(digests, max_size=5), st.data())
 @settings(deadline=None, max_examples=60)
 def test_row_digests_follow_the_rows(known: list[bytes], data: st.DataObject) -> None:
-    """Each row gives the hash of its request in order, zeros where nothing is sent."""
+    """Each row gives the hash of its request in order, or of the reason why it has none."""
+    reasons = [bytes([i]) * 16 for i in (1, 2, 3)]
     rows = data.draw(st.lists(st.integers(-3, len(known) - 1), max_size=12))
-    found = b"".join(catalog.row_digests(rows, known))
+    found = b"".join(catalog.row_digests(rows, known, reasons))
 
-    assert found == b"".join(known[i] if i >= 0 else bytes(16) for i in rows)
+    assert found == b"".join(known[i] if i >= 0 else reasons[-i - 1] for i in rows)
 
 
 def test_row_digests_come_in_blocks() -> None:
     """A long frame's hashes come in several blocks that join to the whole."""
     rows = np.zeros(70_000, dtype=np.int32)
-    found = list(catalog.row_digests(rows, [b"a" * 16]))
+    found = list(catalog.row_digests(rows, [b"a" * 16], []))
 
     assert len(found) == 2
     assert b"".join(found) == b"a" * 16 * 70_000

@@ -165,7 +165,7 @@ def test_row_that_is_not_utf8_is_invalid() -> None:
     assert broken == [3, 1200]
     assert found[3] == (
         "invalid",
-        "the text holds a lone surrogate, which UTF-8 cannot encode",
+        "the text holds a lone surrogate, which UTF-8 cannot encode (the row at position 3)",
     )
 
 
@@ -183,7 +183,9 @@ def test_row_too_large_for_a_batch_is_invalid() -> None:
     assert not isinstance(largest, Reason)
     assert isinstance(too_large, Reason)
     assert too_large.status is RowStatus.INVALID
-    assert too_large.why.endswith("bytes; a batch holds at most 256,000,000")
+    assert too_large.why.endswith(
+        "bytes; a batch holds at most 256,000,000 (the row at position 2)"
+    )
 
 
 def test_constant_prompt_too_large_for_a_batch_is_never_sent() -> None:

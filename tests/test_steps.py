@@ -86,8 +86,8 @@ def test_never_accepted_is_sent_again_after_settling(
     out = frame.claude.batch("{text}", client=connect(emulator))
 
     check_paid_once(emulator, out, frame)
-    assert emulator.batches[0].custom_ids[0][17:19] == "02"
     is_refusal = how.get("status") in {429, 529}
+    assert emulator.batches[0].custom_ids[0][17:19] == ("01" if is_refusal else "02")
     assert emulator.batches[0].created_at - start >= (10.0 if is_refusal else 900.0)
 
 

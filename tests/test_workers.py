@@ -110,7 +110,7 @@ def test_a_follower_ends_when_the_driver_is_done(
 
     def show(progress: Any) -> None:
         if "driven by" in progress.note:
-            Store(home).mark_ended(run_id, 1.0)
+            Store(home).set_state(run_id, RunState.ENDED)
 
     run = cbp.run(run_id, client=client, progress=show).wait(ENOUGH)
 
