@@ -157,8 +157,8 @@ def test_a_row_that_is_not_utf8_is_invalid(spool: Spool) -> None:
     draft = plan(spool, ["a", "bad \ud800", "", "b", "\udfff"])
 
     assert prompts(spool, draft) == ["a", "b"]
-    assert [status for status, _ in draft.record.reasons] == ["invalid", "skipped"]
-    assert catalog.load(spool.folder("r")).rows.tolist() == [0, -1, -2, 1, -1]
+    assert [status for status, _ in draft.record.reasons] == ["invalid", "skipped", "invalid"]
+    assert catalog.load(spool.folder("r")).rows.tolist() == [0, -1, -2, 1, -3]
 
 
 def test_many_blocks_of_rows_become_one_plan(spool: Spool) -> None:
