@@ -38,10 +38,11 @@ class Answers(NamedTuple):
 
 NEVER_SENT = Origin("", -1, 0)
 PROCESSING = Result(RowStatus.PROCESSING, error="no result yet")
-LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
+LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")  # asked, not answered
 WITHDRAWN = Result(
     RowStatus.CANCELED, error="canceled before it was sent; retry() of its run sends it again"
 )
+# Equal to LOST for people; by identity it marks a request that no shard has spoken for yet.
 UNKNOWN = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
 
 

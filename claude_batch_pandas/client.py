@@ -268,14 +268,30 @@ def is_refusal(error: APIError) -> bool:
 
 def _build() -> anthropic.Anthropic:
     import anthropic
+    import httpx2
 
-    transport = anthropic.DefaultHttpxClient(follow_redirects=False)
+    transport = _transport()
     try:
         return anthropic.Anthropic(http_client=transport)
+    except httpx2.InvalidURL:
+        failure: Exception = InputError(
+            "ANTHROPIC_BASE_URL is not an address; it should look like 'https://api.anthropic.com'."
+        )
     except (anthropic.AnthropicError, ValueError) as error:
-        transport.close()
-        words = f"The SDK found credentials that it cannot use: {error}"
-    raise CredentialsError(words)
+        failure = CredentialsError(f"The SDK found credentials that it cannot use: {error}")
+    transport.close()
+    raise failure
+
+
+def _transport() -> httpx2.Client:
+    import anthropic
+    import httpx2
+
+    try:
+        return anthropic.DefaultHttpxClient(follow_redirects=False)
+    except (ValueError, httpx2.InvalidURL):  # it may hold a password, so it is not shown
+        msg = "A proxy of the environment is not an address; check HTTPS_PROXY and ALL_PROXY."
+    raise InputError(msg)
 
 
 def _accept(sdk: Any) -> anthropic.Anthropic:

@@ -153,6 +153,9 @@ def check_output(df: pd.DataFrame | None, output: Any, *, replace: bool) -> None
     if not isinstance(output, str) or not output.strip():
         msg = f"output must be the name of the new column, not {output!r}."
         raise InputError(msg)
+    if not output.isprintable():
+        msg = f"output={output!r} has characters that cannot be printed; use a plain name."
+        raise InputError(msg)
     if df is None:
         return
     existing = [name for name in column_names(output) if name in df.columns]

@@ -46,13 +46,13 @@ class Run:
         engine: Engine,
         crew: Crew,
         make_hook: Callable[[], Hook],
-        worker: Worker | None = None,
     ) -> None:
         self.id = run_id
         self._engine = engine
         self._crew = crew
         self._make_hook = make_hook  # a display of its own for every time somebody waits
-        self._worker = worker  # kept until its end was told to somebody
+        self._worker: Worker | None = None  # kept until its end was told to somebody
+        self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
 
     def __repr__(self) -> str:
@@ -78,6 +78,11 @@ class Run:
             return worker.progress
         shards = self._engine.store.shards(self.id)
         return measure(self._record, shards, self._engine.clock.now())
+
+    def start(self) -> Run:
+        """Begin to drive the run in this process, and return at once."""
+        self._drive()
+        return self
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until every result is here; an interrupt detaches and loses nothing.
@@ -317,6 +322,7 @@ class Run:
     def _at_work(self) -> Worker:
         """Return a worker that has not ended, since there is something new to do."""
         self._worker = self._fresh = None
+        self._was_over = False
         return self._drive()
 
     def _is_over(self, worker: Worker) -> bool:
@@ -351,7 +357,7 @@ class Run:
         elapsed = (record.ended_at or record.created_at) - record.created_at
         statuses = [result.status for result in rows.results]
         bill = money.bill(_sent_by(answers, record))
-        return report.closing_line(record, statuses, bill, elapsed)
+        return report.closing_line(record, statuses, bill, elapsed, is_rerun=self._was_over)
 
     def _to_retry(self) -> dict[str, list[int]]:
         """Return the ordinals to ask again, by the run that sent them."""

@@ -59,26 +59,30 @@ class Lock:
         except OSError as error:
             msg = f"The lock {self._path} cannot be opened: {error.strerror}."
             raise LedgerError(msg) from error
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                os.close(descriptor)
+        with contextlib.ExitStack() as undo:  # an interrupt while waiting leaves no file open
+            undo.callback(os.close, descriptor)
+            if not self._flock(descriptor, wait=wait):
                 return False
-            except OSError as error:
-                os.close(descriptor)
-                msg = (
-                    f"The file system cannot lock {self._path} ({error.strerror}). "
-                    "Set CLAUDE_BATCH_HOME to a local disk."
-                )
-                raise LedgerError(msg) from error
-            except BaseException:
-                os.close(descriptor)
-                raise
+            undo.pop_all()
         self._descriptor = descriptor
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps(holder).encode())
+        return True
+
+    def _flock(self, descriptor: int, *, wait: bool) -> bool:
+        if fcntl is None:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            msg = (
+                f"The file system cannot lock {self._path} ({error.strerror}). "
+                "Set CLAUDE_BATCH_HOME to a local disk."
+            )
+            raise LedgerError(msg) from error
         return True
 
     def release(self) -> None:

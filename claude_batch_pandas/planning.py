@@ -7,6 +7,7 @@ bodies of the shards, whose sizes are known to the byte before a row is committe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from array import array
@@ -118,16 +119,15 @@ class Planner:
             msg = f"The frame has {rows:,} rows; one run holds {MAX_REQUESTS:,}. Split the frame."
             raise InputError(msg)
         self._totals = totals(rows, self.shard_size, self.max_in_flight)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.spool.discard, self.record.id)
+            undo.callback(self._abandon_shard)
             for block in self.renderer.blocks():
                 self._add(block)
             self._close_shard()
-            return self._finish()
-        except BaseException:
-            if self._open is not None:
-                self._open.file.__exit__(None, None, None)
-            self.spool.discard(self.record.id)
-            raise
+            draft = self._finish()
+            undo.pop_all()
+        return draft
 
     @property
     def _folder(self) -> Path:
@@ -217,6 +217,10 @@ class Planner:
         )
         self._shards.append(shard)
         self._open = None
+
+    def _abandon_shard(self) -> None:
+        if self._open is not None:
+            self._open.file.__exit__(None, None, None)
 
     def _finish(self) -> Draft:
         digests = b"".join(self._seen)

@@ -34,7 +34,12 @@ def count_statuses(statuses: Sequence[str]) -> str:
 
 
 def closing_line(
-    record: RunRecord, statuses: Sequence[str], bill: money.Bill, elapsed: float
+    record: RunRecord,
+    statuses: Sequence[str],
+    bill: money.Bill,
+    elapsed: float,
+    *,
+    is_rerun: bool = False,
 ) -> str:
     """Return the line that ends every run.
 
@@ -47,8 +52,11 @@ def closing_line(
         Of the requests this run sent itself; reused answers were paid before.
     elapsed : float
         Seconds from the call to the last result.
+    is_rerun : bool
+        Whether it had ended before this call, which therefore cost nothing.
     """
-    return f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
+    line = f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
+    return f"{line} (ended before; nothing was sent)" if is_rerun else line
 
 
 @dataclass(frozen=True, slots=True, repr=False)

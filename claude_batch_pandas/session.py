@@ -133,7 +133,8 @@ def submit(data: Any, call: Call) -> Run:
             engine.max_in_flight,
         )
         run_id = _settle(planner.plan(), engine, data)
-    return Run(run_id, engine, crew, lambda: hook_for(call.progress), crew.drive(run_id, engine))
+    run = Run(run_id, engine, crew, lambda: hook_for(call.progress))
+    return run.start()
 
 
 def batch(data: Any, call: Call) -> pd.DataFrame:
@@ -284,7 +285,7 @@ def _look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
     if scope is None:
         scope = _ask_scope(engine)
         if not scope.workspace:  # a server that does not say: the key itself is the border
-            scope = scope._replace(workspace=f"{KEY_WORKSPACE}{fingerprint}")
+            scope = scope._replace(workspace=f"{KEY_WORKSPACE}{fingerprint or 'rotating'}")
         if fingerprint:
             store.remember_scope(fingerprint, scope)
     return scope, Catalog(engine.spool, store.history(scope) if reuse else [])

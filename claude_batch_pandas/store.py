@@ -305,11 +305,8 @@ class Store:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._connection() as database:
             database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-            except BaseException:
-                database.execute("ROLLBACK")
-                raise
+            yield database
+            # Whatever raised before this line closes the connection, and that rolls back.
             database.execute("COMMIT")
 
     def _migrate(self) -> None:

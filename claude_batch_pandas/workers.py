@@ -19,7 +19,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, PausedError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import measure
-from claude_batch_pandas.records import RunRecord, RunState, Shard
+from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.steps import Steps
 
 SECONDS_BETWEEN_TELLINGS = 0.2
@@ -112,6 +112,11 @@ class Worker:
         self._wake.set()
         if not self.done.wait(timeout):
             self.stop()
+
+    def planned(self) -> int:
+        """Return how many shards are not sent yet, as the ledger knows it."""
+        shards = self._engine.store.shards(self._run.id)
+        return sum(shard.state is ShardState.PLANNED for shard in shards)
 
     def _main(self) -> None:
         try:
@@ -264,15 +269,15 @@ class Crew:
     def leave(self, timeout: float) -> None:
         """Stop every worker once what it planned is sent, within that many seconds in all."""
         deadline = time.monotonic() + timeout
-        for worker in list(self._workers.values()):
+        at_work = [worker for worker in self._workers.values() if not worker.done.is_set()]
+        for worker in at_work:
             worker.leave(max(0.0, deadline - time.monotonic()))
-            progress = worker.progress
-            if progress.submitted < progress.shards and not progress.is_over:
+            planned = worker.planned()
+            if planned and not worker.progress.is_over:
                 log.warning(
-                    "Run %s: %d of %d shards are sent. Run the same call again to send the rest.",
-                    progress.run_id,
-                    progress.submitted,
-                    progress.shards,
+                    "Run %s: shards not sent yet: %d. Run the same call again to send them.",
+                    worker.progress.run_id,
+                    planned,
                 )
 
 

@@ -83,11 +83,17 @@ def test_same_cell_again_is_free_and_the_same_run(
     queries: pd.DataFrame, client: Any, emulator: Emulator
 ) -> None:
     """A rerun sends nothing, asks nothing and gives the same frame."""
-    first = queries.claude.batch("{text}", client=client)
+    told: list[str] = []
+
+    def show(progress: Any) -> None:
+        told.append(progress.summary)
+
+    first = queries.claude.batch("{text}", client=client, progress=show)
     calls = len(emulator.calls)
-    second = queries.claude.batch("{text}", client=client)
+    second = queries.claude.batch("{text}", client=client, progress=show)
 
     pd.testing.assert_frame_equal(first, second)
+    assert ["nothing was sent" in line for line in told if line] == [False, True]
     assert len(emulator.calls) == calls
     assert len(cbp.runs()) == 1
 

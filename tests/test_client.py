@@ -217,6 +217,27 @@ def test_the_origin_holds_no_password() -> None:
     assert client.origin == "https://relay.example/prefix"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HTTPS_PROXY", "bad://user:pass-word@x", "A proxy of the environment is not an address"),
+        ("HTTPS_PROXY", "http://[::1", "A proxy of the environment is not an address"),
+        ("ANTHROPIC_BASE_URL", "http://[::1", "ANTHROPIC_BASE_URL is not an address"),
+    ],
+)
+def test_addresses_that_are_none_are_told_of(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the variable, and shows nothing of what may hold a password."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key-of-a-test")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=words) as caught:
+        Client()
+
+    assert "pass-word" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 # What comes back
 
 

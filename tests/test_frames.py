@@ -246,6 +246,13 @@ def test_impossible_output_is_refused(output: Any) -> None:
         frames.check_output(pd.DataFrame({"a": [1]}), output, replace=False)
 
 
+@pytest.mark.parametrize("output", ["a\ud800", "two\nlines", "a\tb"])
+def test_output_that_cannot_be_printed_is_refused(output: str) -> None:
+    """A lone surrogate could not even be written to the ledger."""
+    with pytest.raises(InputError, match="has characters that cannot be printed; use a plain"):
+        frames.check_output(None, output, replace=False)
+
+
 @pytest.mark.parametrize("existing", ["x", "x_status", "x_error"])
 def test_output_that_exists_is_refused(existing: str) -> None:
     """None of the three columns is overwritten unless replace=True, which the error names."""

@@ -48,6 +48,13 @@ def test_closing_line_is_the_documented_one() -> None:
     assert line == "990 succeeded, 6 refused, 4 errored; $0.12; 14 min; run 20261120-intent-x7k2"
 
 
+def test_a_rerun_does_not_look_paid_again() -> None:
+    """The dollars of a run that had ended before were spent then, and the line says so."""
+    line = closing_line(RECORD, ["succeeded"], Bill(Decimal(1), 0), 5.0, is_rerun=True)
+
+    assert line.endswith("; $1.00; 5 s; run 20261120-intent-x7k2 (ended before; nothing was sent)")
+
+
 @given(st.lists(st.sampled_from(list(RowStatus))))
 @settings(deadline=None, max_examples=50)
 def test_statuses_are_counted_once_each(statuses: list[RowStatus]) -> None:

@@ -218,7 +218,7 @@ def test_leaving_has_an_end(
     states = [shard.state for shard in Store(home).shards(run.id)]
 
     assert states == [ShardState.IN_PROGRESS, ShardState.PLANNED]
-    assert f"Run {run.id}: 1 of 2 shards are sent. Run the same call again" in caplog.text
+    assert f"Run {run.id}: shards not sent yet: 1. Run the same call again" in caplog.text
 
 
 def test_leaving_without_workers_is_nothing() -> None:
