@@ -67,8 +67,7 @@ def measure(record: RunRecord, shards: Sequence[Shard], now: float, note: str = 
     over = {RunState.ENDED, RunState.PAUSED, RunState.PURGED}
     sent = [shard for shard in shards if shard.batch_id is not None]
     kept = [shard for shard in shards if shard.state is ShardState.COLLECTED]
-    ends = [shard.expires_at for shard in sent if shard.is_open and shard.expires_at is not None]
-    reported = [shard.counts for shard in shards if shard.counts is not None]
+    expires_at = _first_expiry(sent)
     return Progress(
         run_id=record.id,
         name=record.name,
@@ -81,16 +80,26 @@ def measure(record: RunRecord, shards: Sequence[Shard], now: float, note: str = 
         collected=sum(shard.is_settled for shard in shards),
         # A retried or borrowed shard may hold more than this run asks.
         downloaded=min(record.requests, sum(shard.total for shard in kept)),
-        counts=Counts(
-            **{name: sum(getattr(part, name) for part in reported) for name in Counts.__slots__}
-        ),
+        counts=_sum_counts(shards),
         elapsed=max(0.0, now - record.created_at),
-        expires_in=max(0.0, min(ends) - now) if ends else None,
+        expires_in=None if expires_at is None else max(0.0, expires_at - now),
         note=note or (record.note if record.state in over else ""),
     )
 
 
 _KEPT = (ShardState.COLLECTED, ShardState.WITHDRAWN)
+
+
+def _first_expiry(shards: Sequence[Shard]) -> float | None:
+    ends = [shard.expires_at for shard in shards if shard.is_open and shard.expires_at is not None]
+    return min(ends, default=None)
+
+
+def _sum_counts(shards: Sequence[Shard]) -> Counts:
+    reported = [shard.counts for shard in shards if shard.counts is not None]
+    return Counts(
+        **{name: sum(getattr(counts, name) for counts in reported) for name in Counts.__slots__}
+    )
 
 
 def describe(progress: Progress) -> str:
