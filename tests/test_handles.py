@@ -93,6 +93,7 @@ def test_timeout_ends_only_the_waiting(frame: pd.DataFrame, connect: Connect) ->
         run.result(timeout=0.0)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_detaches_and_says_how_to_come_back(
     frame: pd.DataFrame, connect: Connect
 ) -> None:
