@@ -34,7 +34,9 @@ def test_snippets_run_and_print_what_the_readme_shows() -> None:
         with contextlib.redirect_stdout(printed):
             exec(compile(text, f"README.md block {i}", "exec"), names)  # noqa: S102 - our own text
         if i + 1 < len(found) and found[i + 1][0] == "text":
-            assert printed.getvalue().rstrip() == found[i + 1][1].rstrip()
+            # Before pandas 3, the strings that we return print a missing value as <NA>.
+            told = printed.getvalue().replace("<NA>", " NaN")
+            assert told.rstrip() == found[i + 1][1].rstrip()
             checked += 1
 
     assert checked >= 4
