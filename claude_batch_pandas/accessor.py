@@ -114,9 +114,9 @@ class Claude:
         >>> list(out.columns)
         ['text', 'intent', 'intent_status', 'intent_error']
         """
-        from claude_batch_pandas import session
+        from claude_batch_pandas import calls, session
 
-        call = session.Call(
+        call = calls.Call(
             template=template,
             system=system,
             output=output,
@@ -146,9 +146,9 @@ class Claude:
         Run
             ``run.result(df)`` waits and joins; ``await run`` gives the new columns.
         """
-        from claude_batch_pandas import session
+        from claude_batch_pandas import calls, session
 
-        return session.submit(self._data, session.make_call(template, options))
+        return session.submit(self._data, calls.make_call(template, options))
 
     def preview(self, template: Template, *, n: int = 3, **options: Any) -> Preview:
         """Return the requests that `batch` would send for the first rows; nothing is sent.
@@ -165,9 +165,9 @@ class Claude:
         Preview
             Shows the requests; ``.requests`` holds them as dicts.
         """
-        from claude_batch_pandas import session
+        from claude_batch_pandas import calls, session
 
-        return session.preview(self._data, session.make_call(template, options), n)
+        return session.preview(self._data, calls.make_call(template, options), n)
 
 
 def register() -> None:

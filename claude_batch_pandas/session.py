@@ -6,34 +6,29 @@ Every door (accessor, command line, functions) comes through here.
 from __future__ import annotations
 
 import atexit
-import difflib
 import os
-import re
-import secrets
 import sys
-import threading
-import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from claude_batch_pandas import frames, locks
+from claude_batch_pandas.calls import Call, recipe_of, record_of
 from claude_batch_pandas.catalog import Catalog
-from claude_batch_pandas.client import Client, has_no_list
+from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, InputError
+from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.handles import Run
-from claude_batch_pandas.planning import INDEX, NO_SCOPE, Draft, Planner
-from claude_batch_pandas.polling import Pace, Verdict, judge
+from claude_batch_pandas.planning import INDEX, Draft, Planner
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
-from claude_batch_pandas.records import KEY_WORKSPACE, RunRecord, RunState, Scope
-from claude_batch_pandas.rendering import Recipe, Renderer
+from claude_batch_pandas.records import RunRecord, RunState, Scope
+from claude_batch_pandas.rendering import Renderer
 from claude_batch_pandas.report import Preview
+from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.settings import PROGRESS, options
 from claude_batch_pandas.sharding import check_shard_size
 from claude_batch_pandas.spool import Spool, write
@@ -44,7 +39,6 @@ if TYPE_CHECKING:
     import anthropic
     import pandas as pd
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LISTED = {
     "id": "text",
     "name": "text",
@@ -54,11 +48,6 @@ LISTED = {
     "created": "time",
     "expires": "time",
 }
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
-LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes in what people type
-SCOPE_PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to
-NOT_FOUND = 404  # a hiccup, or a relay that has no list of batches
-SCOPE_SECONDS = 60.0  # and when to give up; nothing is planned yet
 LEAVE_SECONDS = 60.0  # at most, for a script's last submissions
 EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
 
@@ -67,49 +56,13 @@ crew = Crew()
 _clients: dict[tuple[tuple[str, str], ...], Client] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """The arguments of one call; ``df.claude.batch`` documents them."""
-
-    template: Any
-    system: Any = None
-    output: str = "answer"
-    replace: bool = False
-    model: str | None = None
-    max_tokens: int | None = None
-    name: str | None = None
-    reuse: bool = True
-    on_missing: str = "skip"
-    shard_size: int | None = None
-    params: Mapping[str, Any] | None = None
-    client: anthropic.Anthropic | None = None
-    progress: Any = None
-
-
-def make_call(template: Any, options_: Mapping[str, Any]) -> Call:
-    """Return a call, or say which of its arguments does not exist.
-
-    Raises
-    ------
-    InputError
-    """
-    known = [field.name for field in fields(Call)]
-    unknown = [name for name in options_ if name not in known]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        msg = f"There is no argument {unknown[0]!r}. There are: {', '.join(known)}.{hint}"
-        raise InputError(msg)
-    return Call(template=template, **options_)
-
-
 def submit(data: Any, call: Call) -> Run:
     """Plan a call over a frame or Series, begin to send it, and return at once."""
     df = frames.as_frame(data)
     frames.check_output(df if df is data else None, call.output, replace=call.replace)
     check_shard_size(call.shard_size)
     hook_for(call.progress)  # a wrong one is told of before anything is sent
-    recipe = _recipe(call)
+    recipe = recipe_of(call)
     renderer = Renderer(frames.Source(df), recipe)
     if not renderer.prompt.texts:
         warnings.warn(
@@ -121,7 +74,7 @@ def submit(data: Any, call: Call) -> Run:
     if _has_requests(renderer):
         _connector(call.client)()  # without credentials, nothing is written either
     engine = _engine(call.client)
-    record = _record(recipe, call, engine)
+    record = record_of(recipe, call, engine.clock.now())
     with locks.held(engine.store.home / locks.PLANNING):
         engine.spool.sweep({run.id for run in engine.store.runs()})
         planner = Planner(
@@ -148,7 +101,7 @@ def preview(data: Any, call: Call, n: Any) -> Preview:
         msg = f"n must be a whole number of at least 1, not {n!r}."
         raise InputError(msg)
     df = frames.as_frame(data)
-    renderer = Renderer(frames.Source(df), _recipe(call))
+    renderer = Renderer(frames.Source(df), recipe_of(call))
     requests: list[dict[str, Any]] = []
     notes: list[str] = []
     position = 0
@@ -278,35 +231,9 @@ def _client() -> Client:
 
 
 def _look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
-    """Return who the key belongs to, and what is known there; asks the API at most once a key."""
-    client, store = engine.client, engine.store
-    fingerprint = client.fingerprint(store.secret())
-    scope = store.scope(client.origin, fingerprint) if fingerprint else None
-    if scope is None:
-        scope = _ask_scope(engine)
-        if not scope.workspace:  # a server that does not say: the key itself is the border
-            scope = scope._replace(workspace=f"{KEY_WORKSPACE}{fingerprint or 'rotating'}")
-        if fingerprint:
-            store.remember_scope(fingerprint, scope)
-    return scope, Catalog(engine.spool, store.history(scope) if reuse else [])
-
-
-def _ask_scope(engine: Engine) -> Scope:
-    """Ask the API who the key belongs to; a hiccup is waited out, for a while."""
-    client = engine.client
-    pace = Pace(*SCOPE_PACE, engine.dice)
-    deadline = engine.clock.monotonic() + SCOPE_SECONDS
-    while True:
-        try:
-            return client.scope()
-        except APIError as error:
-            is_late = engine.clock.monotonic() >= deadline
-            if has_no_list(error) and (is_late or error.status != NOT_FOUND):
-                return Scope(client.origin, "", "")
-            is_passing = judge(error, 0.0) is Verdict.WAIT and error.code != "unsent"
-            if not is_passing or is_late:
-                raise
-            engine.clock.wait(threading.Event(), error.retry_after or pace.next())
+    """Return who the key belongs to, and what is known there."""
+    scope = find_scope(engine)
+    return scope, Catalog(engine.spool, engine.store.history(scope) if reuse else [])
 
 
 def _settle(draft: Draft, engine: Engine, data: Any) -> str:
@@ -331,68 +258,6 @@ def _settle(draft: Draft, engine: Engine, data: Any) -> str:
 def _is_unfinished_twin(existing: RunRecord) -> bool:
     """Tell whether a call with reuse=False is the rerun of one that was cut short."""
     return not existing.reuse and existing.state is not RunState.ENDED
-
-
-def _recipe(call: Call) -> Recipe:
-    for name in ("reuse", "replace"):
-        if not isinstance(getattr(call, name), bool):
-            msg = f"{name} must be True or False, not {getattr(call, name)!r}."
-            raise InputError(msg)
-    if call.params is not None and not isinstance(call.params, Mapping):
-        msg = f"params must be a dict of Messages parameters, not a {type(call.params).__name__}."
-        raise InputError(msg)
-    extra = dict(call.params or {})
-    betas = extra.pop("betas", ())
-    if isinstance(betas, str) or not all(isinstance(beta, str) for beta in betas):
-        msg = f"params['betas'] must be a list of names, not {betas!r}."
-        raise InputError(msg)
-    if "messages" in extra:
-        msg = "params holds 'messages'; give them as template=[...] instead."
-        raise InputError(msg)
-    if "system" in extra and call.system is not None:
-        msg = "params holds 'system' and so does the call; give system= only once."
-        raise InputError(msg)
-    merged = {
-        "model": options.model if call.model is None else call.model,
-        "max_tokens": options.max_tokens if call.max_tokens is None else call.max_tokens,
-        **extra,
-    }
-    return Recipe(
-        template=call.template,
-        system=call.system,
-        params=merged,
-        betas=tuple(betas),
-        on_missing=call.on_missing,
-    )
-
-
-def _record(recipe: Recipe, call: Call, engine: Engine) -> RunRecord:
-    name: Any = call.name
-    if name is not None and (
-        not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name)
-    ):
-        msg = (
-            f"name={name!r} cannot name a run: use up to 64 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit."
-        )
-        raise InputError(msg)
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name or call.output).strip("-._")[:40] or "run"
-    now = engine.clock.now()
-    day = time.strftime("%Y%m%d", time.localtime(now))
-    tail = "".join(secrets.choice(LETTERS) for _ in range(4))
-    return RunRecord(
-        id=f"{day}-{slug}-{tail}",
-        name=name or call.output,
-        key="",
-        scope=NO_SCOPE,
-        nonce=secrets.token_hex(8),
-        model=str(recipe.params["model"]),
-        output=call.output,
-        rows=0,
-        requests=0,
-        created_at=now,
-        reuse=call.reuse,
-    )
 
 
 def hook_for(progress: Any) -> Hook:

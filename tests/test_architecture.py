@@ -23,6 +23,7 @@ LAYERS = [
     {"client", "store", "catalog", "progress", "widgets", "report"},
     {"answers", "frames", "collecting", "resending"},
     {"engine", "planning"},
+    {"calls", "scopes"},
     {"steps", "workers", "handles"},
     {"session"},
     {"accessor", "demo", "cli", "__main__", "__init__"},
@@ -30,7 +31,7 @@ LAYERS = [
 
 # Where each foreign library may be imported; beside them, numpy carries arrays between files.
 HOMES = {
-    "anthropic": {"client", "accessor", "session"},
+    "anthropic": {"client", "accessor", "calls", "session"},
     "httpx2": {"client"},
     "pandas": {"frames", "accessor", "cli", "demo", "session", "handles"},
     "ipywidgets": {"widgets"},
@@ -49,6 +50,7 @@ HOMES = {
 }
 ONLY_TYPES = {
     ("anthropic", "accessor"),
+    ("anthropic", "calls"),
     ("anthropic", "session"),
     ("pandas", "session"),
     ("pandas", "handles"),

@@ -1,0 +1,133 @@
+"""The arguments of one call, checked and turned into a recipe and the record of a run."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.planning import NO_SCOPE
+from claude_batch_pandas.records import RunRecord
+from claude_batch_pandas.rendering import Recipe
+from claude_batch_pandas.settings import options
+
+if TYPE_CHECKING:
+    import anthropic
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes in what people type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The arguments of one call; ``df.claude.batch`` documents them."""
+
+    template: Any
+    system: Any = None
+    output: str = "answer"
+    replace: bool = False
+    model: str | None = None
+    max_tokens: int | None = None
+    name: str | None = None
+    reuse: bool = True
+    on_missing: str = "skip"
+    shard_size: int | None = None
+    params: Mapping[str, Any] | None = None
+    client: anthropic.Anthropic | None = None
+    progress: Any = None
+
+
+def make_call(template: Any, options_: Mapping[str, Any]) -> Call:
+    """Return a call, or say which of its arguments does not exist.
+
+    Raises
+    ------
+    InputError
+    """
+    known = [field.name for field in fields(Call)]
+    unknown = [name for name in options_ if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        msg = f"There is no argument {unknown[0]!r}. There are: {', '.join(known)}.{hint}"
+        raise InputError(msg)
+    return Call(template=template, **options_)
+
+
+def recipe_of(call: Call) -> Recipe:
+    """Return what a call asks of every row.
+
+    Raises
+    ------
+    InputError
+    """
+    for name in ("reuse", "replace"):
+        if not isinstance(getattr(call, name), bool):
+            msg = f"{name} must be True or False, not {getattr(call, name)!r}."
+            raise InputError(msg)
+    if call.params is not None and not isinstance(call.params, Mapping):
+        msg = f"params must be a dict of Messages parameters, not a {type(call.params).__name__}."
+        raise InputError(msg)
+    extra = dict(call.params or {})
+    betas = extra.pop("betas", ())
+    if isinstance(betas, str) or not all(isinstance(beta, str) for beta in betas):
+        msg = f"params['betas'] must be a list of names, not {betas!r}."
+        raise InputError(msg)
+    if "messages" in extra:
+        msg = "params holds 'messages'; give them as template=[...] instead."
+        raise InputError(msg)
+    if "system" in extra and call.system is not None:
+        msg = "params holds 'system' and so does the call; give system= only once."
+        raise InputError(msg)
+    merged = {
+        "model": options.model if call.model is None else call.model,
+        "max_tokens": options.max_tokens if call.max_tokens is None else call.max_tokens,
+        **extra,
+    }
+    return Recipe(
+        template=call.template,
+        system=call.system,
+        params=merged,
+        betas=tuple(betas),
+        on_missing=call.on_missing,
+    )
+
+
+def record_of(recipe: Recipe, call: Call, now: float) -> RunRecord:
+    """Return what is known of a run before it is planned.
+
+    Raises
+    ------
+    InputError
+    """
+    name: Any = call.name
+    if name is not None and (
+        not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name)
+    ):
+        msg = (
+            f"name={name!r} cannot name a run: use up to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit."
+        )
+        raise InputError(msg)
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name or call.output).strip("-._")[:40] or "run"
+    day = time.strftime("%Y%m%d", time.localtime(now))
+    tail = "".join(secrets.choice(LETTERS) for _ in range(4))
+    return RunRecord(
+        id=f"{day}-{slug}-{tail}",
+        name=name or call.output,
+        key="",
+        scope=NO_SCOPE,
+        nonce=secrets.token_hex(8),
+        model=str(recipe.params["model"]),
+        output=call.output,
+        rows=0,
+        requests=0,
+        created_at=now,
+        reuse=call.reuse,
+    )
