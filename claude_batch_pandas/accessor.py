@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from claude_batch_pandas.handles import Run
     from claude_batch_pandas.records import Progress
     from claude_batch_pandas.report import Preview
+    from claude_batch_pandas.rows import Row
 
-Template = str | list[dict[str, Any]]
+Text = str | list[dict[str, Any]]
+Template = Text | Callable[["Row"], Any]
 OnMissing = Literal["skip", "error", "empty"]
 Show = Literal["auto", "bar", "log", "none"] | Callable[["Progress"], None] | None
 
@@ -33,7 +35,7 @@ class Claude:
         self,
         template: Template,
         *,
-        system: Template | None = None,
+        system: Text | None = None,
         output: str = "answer",
         replace: bool = False,
         model: str | None = None,
@@ -53,10 +55,12 @@ class Claude:
 
         Parameters
         ----------
-        template : str or list of dict
+        template : str, list of dict, or callable
             Text with ``{column}`` or ``{column:format}`` fields (``{{`` and ``}}`` are braces),
             or a list of ``{"role": ..., "content": ...}`` messages with such text. The values of
-            a Series are called ``{value}``.
+            a Series are called ``{value}``. Or a function, called once per row with a read-only
+            mapping (``row["text"]``, ``row.text``), that returns text, messages or a dict of
+            Messages parameters; a row whose missing cell it reads is skipped, ``row.get`` asks.
         system : str or list of dict, optional
             The system prompt, templated likewise.
         output : str, default "answer"

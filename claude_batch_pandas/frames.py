@@ -27,6 +27,10 @@ PANDAS_3 = int(pd.__version__.split(".")[0]) >= 3  # noqa: PLR2004
 STRING: Any = "str" if PANDAS_3 else "string"
 STATUSES = [str(status) for status in RowStatus]
 CODES = {status: code for code, status in enumerate(RowStatus)}
+BYTES = (
+    "Column {0!r} holds bytes, which a template cannot render. "
+    "Decode it first: df[{0!r}].str.decode('utf-8')."
+)
 EXACT_INTEGER = 2**53  # above it a float no longer tells one integer from the next
 
 
@@ -85,6 +89,11 @@ class Source:
         """The frame's index."""
         return self._df.index
 
+    @property
+    def ambiguous(self) -> frozenset[str]:
+        """Names that several columns have."""
+        return frozenset(name for name, found in self._positions.items() if len(found) > 1)
+
     def check(self, columns: Sequence[str]) -> None:
         """Refuse columns that are missing or stand twice.
 
@@ -95,7 +104,7 @@ class Source:
         unknown = [column for column in columns if column not in self._positions]
         if unknown:
             raise missing_columns(unknown, self.names)
-        twice = [column for column in columns if len(self._positions[column]) > 1]
+        twice = [column for column in columns if column in self.ambiguous]
         if twice:
             msg = (
                 f"The DataFrame has several columns of the same name, and the template uses it: "
@@ -103,13 +112,15 @@ class Source:
             )
             raise InputError(msg)
 
-    def blocks(self, columns: Sequence[str], size: int) -> Iterator[Block]:
+    def blocks(
+        self, columns: Sequence[str], size: int, *, refuse_bytes: bool = True
+    ) -> Iterator[Block]:
         """Yield the rows in order, `size` at a time.
 
         Raises
         ------
         InputError
-            When a column holds bytes.
+            When a column holds bytes, which a text template cannot render.
         """
         series = {column: self._df.iloc[:, self._positions[column][0]] for column in columns}
         whole = {column for column, values in series.items() if _is_whole_with_gaps(values)}
@@ -118,7 +129,9 @@ class Source:
             values: dict[str, list[Any]] = {}
             missing: dict[str, list[bool]] = {}
             for column, cells in series.items():
-                part, gaps = _read(column, cells.iloc[start : start + length])
+                part, gaps = _read(cells.iloc[start : start + length])
+                if refuse_bytes and any(type(cell) is bytes for cell in part):
+                    raise InputError(BYTES.format(column))
                 if column in whole:
                     part = [cell if cell != cell else int(cell) for cell in part]  # noqa: PLR0124
                 values[column] = part
@@ -338,7 +351,7 @@ def _short_float(dtype: Any) -> Any:
     )
 
 
-def _read(column: str, series: pd.Series) -> tuple[list[Any], list[bool] | None]:
+def _read(series: pd.Series) -> tuple[list[Any], list[bool] | None]:
     cells = series.tolist()
     mask = series.isna().to_numpy()
     if pd.api.types.is_float_dtype(series.dtype) and not isinstance(series.dtype, np.dtype):
@@ -351,10 +364,4 @@ def _read(column: str, series: pd.Series) -> tuple[list[Any], list[bool] | None]
             cell if is_gap else float(str(short(cell)))
             for cell, is_gap in zip(cells, mask.tolist(), strict=True)
         ]
-    if any(type(cell) is bytes for cell in cells):
-        msg = (
-            f"Column {column!r} holds bytes, which a template cannot render. "
-            f"Decode it first: df[{column!r}].str.decode('utf-8')."
-        )
-        raise InputError(msg)
     return cells, mask.tolist() if mask.any() else None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Generator, Sequence
+import warnings
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ from claude_batch_pandas import frames, locks, money, report, resending
 from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError, WaitTimeoutError
+from claude_batch_pandas.functions import renderer_for
+from claude_batch_pandas.matching import Matched, match
 from claude_batch_pandas.planning import INDEX, RECIPE
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState
-from claude_batch_pandas.rendering import Recipe, Rendered, Renderer
+from claude_batch_pandas.records import Progress, RunRecord, RunState
+from claude_batch_pandas.rendering import Recipe
+from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
 from claude_batch_pandas.workers import Crew, Worker, check_origin
@@ -46,11 +50,13 @@ class Run:
         engine: Engine,
         crew: Crew,
         make_hook: Callable[[], Hook],
+        asked: Recipe | None = None,
     ) -> None:
         self.id = run_id
         self._engine = engine
         self._crew = crew
         self._make_hook = make_hook  # a display of its own for every time somebody waits
+        self._asked = asked  # None when only the ledger knows it
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
@@ -150,8 +156,9 @@ class Run:
         Parameters
         ----------
         df : pandas.DataFrame or pandas.Series, optional
-            What was sent. It is rendered again and must ask the same; the answers are joined to
-            it by position. Without it: the saved index and the new columns only.
+            What was sent, or what became of it since: the rows are rendered again, and each gets
+            the answer to what it asks. Rows that ask something new are ``skipped`` and warned of.
+            Without a frame: the saved index and the new columns only.
         timeout : float, optional
             Seconds to wait at most.
         partial : bool
@@ -166,17 +173,22 @@ class Run:
         Raises
         ------
         ChangedFrameError
-            When the frame does not ask what was sent.
+            When no row of the frame asks what was sent.
+        InputError
+            When the template was a function and this is another process.
         WaitTimeoutError, PausedError
         """
         self._refuse_purged()
-        if df is not None:
-            self._check(df)
+        matched = None if df is None else self._match(df)
         if partial:
             self._crew.drive(self.id, self._engine)
         else:
             self.wait(timeout)
-        return self.columns(df)
+        if matched is None:
+            return self.columns()
+        record = self._record
+        answers = self._engine.reader().of_requests(record)
+        return frames.join(df, record.output, matched.results(answers.results))
 
     def columns(self, df: Any = None) -> pd.DataFrame:
         """Return what `result` returns, as far as it is known, without waiting or checking.
@@ -376,46 +388,43 @@ class Run:
         data = path.read_bytes() if path.exists() else None
         return frames.load_index(data, self._record.rows)
 
-    def _check(self, df: Any) -> None:
-        """Refuse a frame whose rows do not ask what was sent."""
-        record = self._record
-        recipe = Recipe.load((self._engine.spool.folder(self.id) / RECIPE).read_bytes())
-        renderer = Renderer(frames.Source(frames.as_frame(df)), recipe)
-        sent = self._engine.reader().map(self.id)
-        reasons = [(RowStatus(status), why) for status, why in record.reasons]
-        asked = [*sent.all_digests, *reversed(reasons)]
-        wrong: list[int] = []
-        position = 0
-        if len(df) == record.rows:
-            rows = sent.rows.tolist()
-            for block in renderer.blocks():
-                wrong += _differing(block, rows, asked, position)
-                position += len(block)
-        else:
-            wrong.append(min(len(df), record.rows))
-        if wrong:
+    def _match(self, df: Any) -> Matched:
+        """Find the rows of a frame among what the run asked; refuse a frame that shares none."""
+        renderer = renderer_for(frames.Source(frames.as_frame(df)), self._recipe)
+        digests = self._engine.reader().map(self.id).all_digests
+        stranger = f"run {self.id} did not ask this: the row is new or was edited"
+        requests = {digest: i for i, digest in enumerate(digests)}
+        matched = match(renderer, requests, DIGEST_SIZE, stranger)
+        strangers, rows = len(matched.unasked), len(df)
+        if strangers and strangers == matched.asking:
             msg = (
-                f"This frame is not what run {self.id} sent: {len(df):,} rows here, "
-                f"{record.rows:,} there, the first that differs at position {wrong[0]}. Pass the "
-                "frame as it was, call result() without one, or run the cell again: only what "
-                "is new is sent."
+                f"No row of this frame asks what run {self.id} sent ({rows:,} rows here, "
+                f"{self._record.rows:,} there). Pass the frame that was sent, call result() "
+                "without one, or run the cell again: only what is new is sent."
             )
             raise ChangedFrameError(msg)
+        if strangers:
+            msg = (
+                f"{strangers:,} of {rows:,} rows ask what run {self.id} did not, the first at "
+                f"position {matched.unasked[0]}; they are skipped here. Run the cell again to ask "
+                "them: only what is new is sent."
+            )
+            warnings.warn(msg, UserWarning, stacklevel=4)
+        return matched
 
-
-def _differing(block: Rendered, rows: Sequence[int], sent: Sequence[Any], start: int) -> list[int]:
-    """Return the positions of the rows that do not ask, or fail to ask, what they did.
-
-    `sent` holds a content hash per unique request, and then the reasons of rows never sent, so
-    that ``sent[row]`` is right for both: the reasons are counted from the end.
-    """
-    return [
-        start + i
-        for i, (row, digest) in enumerate(
-            zip(rows[start : start + len(block)], block.digests, strict=True)
-        )
-        if sent[row] != (tuple(block.reasons[i]) if i in block.reasons else digest)
-    ]
+    @property
+    def _recipe(self) -> Recipe:
+        """What was asked of every row; a function is known only where the call was made."""
+        if self._asked is not None:
+            return self._asked
+        recipe = Recipe.load((self._engine.spool.folder(self.id) / RECIPE).read_bytes())
+        if recipe.template is None:
+            msg = (
+                f"The template of run {self.id} was a function, which is not kept on disk. Run the "
+                "same cell again (it sends nothing twice), or call result() without a frame."
+            )
+            raise InputError(msg)
+        return recipe
 
 
 def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:

@@ -11,13 +11,14 @@ import contextlib
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from claude_batch_pandas import catalog, requests
 from claude_batch_pandas.catalog import OWN, Catalog
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.records import RunRecord, Scope, Shard
 from claude_batch_pandas.rendering import Reason, Rendered, Renderer
 from claude_batch_pandas.requests import MAX_REQUESTS
@@ -75,7 +76,9 @@ class Planner:
 
     Parameters
     ----------
-    renderer : Renderer
+    renderer : Renderer or FunctionRenderer
+    blocks : iterable of Rendered
+        The renderer's, every row once.
     spool : Spool
     record : RunRecord
         What is known of the run beforehand; `plan` fills in the rest.
@@ -87,7 +90,8 @@ class Planner:
         Requests that may be open at once.
     """
 
-    renderer: Renderer
+    renderer: Renderer | FunctionRenderer
+    blocks: Iterable[Rendered]
     spool: Spool
     record: RunRecord
     look_up: Callable[[], tuple[Scope, Catalog]]
@@ -122,7 +126,7 @@ class Planner:
         with contextlib.ExitStack() as undo:
             undo.callback(self.spool.discard, self.record.id)
             undo.callback(self._abandon_shard)
-            for block in self.renderer.blocks():
+            for block in self.blocks:
                 self._add(block)
             self._close_shard()
             draft = self._finish()
@@ -173,7 +177,7 @@ class Planner:
             else:
                 source = self._sources.setdefault(place.run_id, len(self._sources) + 1)
                 self._references.extend((source, place.ordinal))
-        head = self.renderer.encoder.head
+        head = self.renderer.head
         self._write(requests.lines(self.record.nonce, 1, self._own, head, own))
 
     def _write(self, lines: list[bytes]) -> None:

@@ -64,13 +64,19 @@ class Source(Protocol):
     def names(self) -> list[str]:
         """What a template may name."""
 
+    @property
+    def ambiguous(self) -> frozenset[str]:
+        """Names that several columns have."""
+
     def __len__(self) -> int:
         """Return the number of rows."""
 
     def check(self, columns: Sequence[str]) -> None:
         """Refuse columns that are missing or stand twice."""
 
-    def blocks(self, columns: Sequence[str], size: int) -> Iterator[Block]:
+    def blocks(
+        self, columns: Sequence[str], size: int, *, refuse_bytes: bool = True
+    ) -> Iterator[Block]:
         """Yield the rows in order, `size` at a time."""
 
 
@@ -84,9 +90,16 @@ class Recipe:
     betas: tuple[str, ...] = ()
     on_missing: str = "skip"
 
+    def __post_init__(self) -> None:
+        """Refuse what no renderer knows."""
+        if self.on_missing not in ON_MISSING:
+            msg = f"on_missing must be one of {', '.join(ON_MISSING)}, not {self.on_missing!r}."
+            raise InputError(msg)
+
     def dump(self) -> bytes:
-        """Return the recipe as JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False).encode()
+        """Return the recipe as JSON; of a template that is a function, nothing can be kept."""
+        kept = replace(self, template=None) if callable(self.template) else self
+        return json.dumps(asdict(kept), ensure_ascii=False).encode()
 
     @classmethod
     def load(cls, data: bytes) -> Recipe:
@@ -113,22 +126,29 @@ class Renderer:
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        if recipe.on_missing not in ON_MISSING:
-            msg = f"on_missing must be one of {', '.join(ON_MISSING)}, not {recipe.on_missing!r}."
-            raise InputError(msg)
         params = check_params(recipe.params)
         self.recipe = replace(recipe, params=params)
         self.prompt = parse_prompt(recipe.template, recipe.system, self.source.names)
         self.source.check(self.prompt.columns)
         self.encoder = Encoder(params, self.prompt, recipe.betas)
 
-    def blocks(self) -> Iterator[Rendered]:
+    @property
+    def head(self) -> bytes:
+        """What the params of every request begin with."""
+        return self.encoder.head
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every row asks the same."""
+        return not self.prompt.texts
+
+    def blocks(self, size: int = BLOCK) -> Iterator[Rendered]:
         """Yield, block by block, the request of each row or the reason why there is none."""
         texts = self.prompt.texts
         if not texts:
-            yield from self._constant_blocks()
+            yield from self._constant_blocks(size)
             return
-        for block in self.source.blocks(self.prompt.columns, BLOCK):
+        for block in self.source.blocks(self.prompt.columns, size):
             columns, reasons, positions = self._render(texts, block)
             encoded = self._encode(columns, positions)
             if not reasons and not encoded.reasons:
@@ -136,13 +156,13 @@ class Renderer:
             else:
                 yield _spread(encoded, reasons, block.length)
 
-    def _constant_blocks(self) -> Iterator[Rendered]:
+    def _constant_blocks(self, size: int) -> Iterator[Rendered]:
         tails, digests = self.encoder.constant()
         if len(self.encoder.head) > LARGEST_PARAMS:
             msg = f"The prompt is too large: {TOO_LARGE.format(len(self.encoder.head))}."
             raise InputError(msg)
-        for start in range(0, len(self.source), BLOCK):
-            length = min(BLOCK, len(self.source) - start)
+        for start in range(0, len(self.source), size):
+            length = min(size, len(self.source) - start)
             yield Rendered(tails * length, digests * length, {})
 
     def _render(
@@ -160,22 +180,14 @@ class Renderer:
         for column, gaps in missing.items():
             for i, is_gap in enumerate(gaps):
                 if is_gap:
-                    reasons.setdefault(i, self._gap(column, block.start + i))
+                    reason = missing_value(self.recipe.on_missing, column, block.start + i)
+                    reasons.setdefault(i, reason)
         positions = [block.start + i for i in range(block.length) if i not in reasons]
         values = {
             name: [cell for i, cell in enumerate(cells) if i not in reasons]
             for name, cells in block.values.items()
         }
         return [text.render(values, positions) for text in texts], reasons, positions
-
-    def _gap(self, column: str, position: int) -> Reason:
-        if self.recipe.on_missing == "error":
-            msg = (
-                f"Column {column!r} is missing a value at position {position}. "
-                'Fill it, drop the row, or pass on_missing="skip" or "empty".'
-            )
-            raise MissingValueError(msg)
-        return Reason(RowStatus.SKIPPED, f"column {column!r} is missing a value")
 
     def _encode(self, columns: Sequence[Sequence[str]], positions: Sequence[int]) -> Rendered:
         """Encode rows that have all they need; some may still be empty, too large or not UTF-8."""
@@ -191,11 +203,30 @@ class Renderer:
                     why = NOT_UTF8.format(positions[i])
                     reasons.setdefault(i, Reason(RowStatus.INVALID, why))
                 elif len(tail) > largest:
-                    size = len(tail) + len(self.encoder.head)
-                    reasons[i] = Reason(
-                        RowStatus.INVALID, TOO_LARGE.format(size) + AT.format(positions[i])
-                    )
+                    reasons[i] = too_large(len(tail) + len(self.head), positions[i])
         return Rendered(tails, digests, reasons)
+
+
+def missing_value(on_missing: str, column: str, position: int) -> Reason:
+    """Return why a row that lacks a value is not sent.
+
+    Raises
+    ------
+    MissingValueError
+        When `on_missing` is ``"error"``.
+    """
+    if on_missing == "error":
+        msg = (
+            f"Column {column!r} is missing a value at position {position}. "
+            'Fill it, drop the row, or pass on_missing="skip" or "empty".'
+        )
+        raise MissingValueError(msg)
+    return Reason(RowStatus.SKIPPED, f"column {column!r} is missing a value")
+
+
+def too_large(size: int, position: int) -> Reason:
+    """Return why a row whose request has that many bytes is not sent."""
+    return Reason(RowStatus.INVALID, TOO_LARGE.format(size) + AT.format(position))
 
 
 def _spread(encoded: Rendered, reasons: Mapping[int, Reason], length: int) -> Rendered:

@@ -71,7 +71,7 @@ class Encoder:
         self._gaps = pieces[1:]
         # The bytes before the first varying text are hashed once; a copy goes on per row.
         self._hash = hashlib.sha256(self.head)
-        self._betas = b"\nanthropic-beta:" + ",".join(betas).encode() if betas else b""
+        self._betas = _beta_bytes(betas)
 
     def encode(self, texts: Sequence[Sequence[str]]) -> Encoded:
         """Encode one request per row.
@@ -109,17 +109,60 @@ class Encoder:
         return tail
 
     def _digests(self, tails: Sequence[bytes | None]) -> list[bytes | None]:
-        # The longest loop of a run: one copy of the half-done hash per row, nothing else.
-        copy, end = self._hash.copy, self._betas
-        digests: list[bytes | None] = []
-        for tail in tails:
-            if tail is None:
-                digests.append(None)
-                continue
-            content = copy()
-            content.update(tail + end if end else tail)
-            digests.append(content.digest()[:DIGEST_SIZE])
-        return digests
+        return _digests(self._hash, tails, self._betas)
+
+
+class WholeEncoder:
+    """Encodes requests that have nothing in common; the same request gives the same bytes.
+
+    Parameters
+    ----------
+    betas : sequence of str
+        As for `Encoder`.
+    """
+
+    def __init__(self, betas: Sequence[str] = ()) -> None:
+        self._betas = _beta_bytes(betas)
+
+    def encode(self, params: Mapping[str, Any]) -> bytes:
+        """Return the bytes of the params of one request.
+
+        Raises
+        ------
+        InputError
+            For a value that JSON cannot hold.
+        UnicodeEncodeError
+            For a text that is not UTF-8.
+        """
+        try:
+            return _json(dict(_ordered(params))).encode()
+        except UnicodeEncodeError:
+            raise
+        except (TypeError, ValueError) as error:
+            msg = f"it cannot be sent as JSON ({error}); use plain numbers, text, lists and dicts."
+            raise InputError(msg) from None
+
+    def digests(self, tails: Sequence[bytes | None]) -> list[bytes | None]:
+        """Return the content hash of each."""
+        return _digests(hashlib.sha256(), tails, self._betas)
+
+
+def _digests(start: Any, tails: Sequence[bytes | None], end: bytes) -> list[bytes | None]:
+    # The longest loop of a run: one copy of the half-done hash per row, nothing else.
+    copy = start.copy
+    digests: list[bytes | None] = []
+    for tail in tails:
+        if tail is None:
+            digests.append(None)
+            continue
+        content = copy()
+        content.update(tail + end if end else tail)
+        digests.append(content.digest()[:DIGEST_SIZE])
+    return digests
+
+
+def _beta_bytes(betas: Sequence[str]) -> bytes:
+    return b"\nanthropic-beta:" + ",".join(betas).encode() if betas else b""
 
 
 def lines(
@@ -218,15 +261,21 @@ def _splice(params: Mapping[str, Any], prompt: Prompt) -> list[bytes]:
     whole = {**params, "messages": prompt.messages}
     if prompt.system is not None:
         whole["system"] = prompt.system
-    # Top-level order has no meaning to the API, so one order serves every spelling of a call;
-    # messages come last, where the varying text is. Below the top the user's order stays.
-    ordered = sorted(whole.items(), key=lambda item: (item[0] == "messages", item[0]))
     pieces = [bytearray(b"{")]
-    for i, (name, value) in enumerate(ordered):
+    for i, (name, value) in enumerate(_ordered(whole)):
         pieces[-1] += b"," * (i > 0) + _dump("a parameter name", name) + b":"
         _emit(name, value, pieces)
     pieces[-1] += b"}"
     return [bytes(piece) for piece in pieces]
+
+
+def _ordered(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the parameters in the one order in which they are sent and hashed.
+
+    Top-level order has no meaning to the API, so one order serves every spelling of a call;
+    messages come last, where the varying text is. Below the top the user's order stays.
+    """
+    return sorted(params.items(), key=lambda item: (item[0] == "messages", item[0]))
 
 
 def _emit(name: str, value: Any, pieces: list[bytearray]) -> None:
@@ -259,11 +308,14 @@ def _has_text(value: Any) -> bool:
 
 def _dump(name: str, value: Any) -> bytes:
     try:
-        # The standard library refuses what orjson would quietly change: NaN becomes null there.
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
+        return _json(value).encode()
     except UnicodeEncodeError:
         msg = f"{name} holds a lone surrogate, which UTF-8 cannot encode; repair the text."
     except (TypeError, ValueError) as error:
         msg = f"{name} cannot be sent as JSON ({error}); use plain numbers, text, lists and dicts."
     raise InputError(msg)
+
+
+def _json(value: Any) -> str:
+    # The standard library refuses what orjson would quietly change: NaN becomes null there.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -9,7 +9,8 @@ import atexit
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,12 @@ from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import INDEX, Draft, Planner
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope
-from claude_batch_pandas.rendering import Renderer
+from claude_batch_pandas.rendering import Rendered
 from claude_batch_pandas.report import Preview
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.settings import PROGRESS, options
@@ -48,6 +50,7 @@ LISTED = {
     "created": "time",
     "expires": "time",
 }
+PREVIEW_BLOCK = 16  # rows; a preview of three shall not render a thousand
 LEAVE_SECONDS = 60.0  # at most, for a script's last submissions
 EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
 
@@ -63,15 +66,16 @@ def submit(data: Any, call: Call) -> Run:
     check_shard_size(call.shard_size)
     hook_for(call.progress)  # a wrong one is told of before anything is sent
     recipe = recipe_of(call)
-    renderer = Renderer(frames.Source(df), recipe)
-    if not renderer.prompt.texts:
+    renderer = renderer_for(frames.Source(df), recipe)
+    if renderer.is_constant:
         warnings.warn(
             "The template uses no column, so every row asks the same. "
             f"Write {{column}} where a value belongs; there are: {renderer.source.names[:9]}.",
             UserWarning,
             stacklevel=4,
         )
-    if _has_requests(renderer):
+    blocks, asks = _peek(renderer.blocks())
+    if asks:
         _connector(call.client)()  # without credentials, nothing is written either
     engine = _engine(call.client)
     record = record_of(recipe, call, engine.clock.now())
@@ -79,6 +83,7 @@ def submit(data: Any, call: Call) -> Run:
         engine.spool.sweep({run.id for run in engine.store.runs()})
         planner = Planner(
             renderer,
+            blocks,
             engine.spool,
             record,
             lambda: _look_up(engine, reuse=call.reuse),
@@ -86,7 +91,7 @@ def submit(data: Any, call: Call) -> Run:
             engine.max_in_flight,
         )
         run_id = _settle(planner.plan(), engine, data)
-    run = Run(run_id, engine, crew, lambda: hook_for(call.progress))
+    run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe)
     return run.start()
 
 
@@ -101,17 +106,17 @@ def preview(data: Any, call: Call, n: Any) -> Preview:
         msg = f"n must be a whole number of at least 1, not {n!r}."
         raise InputError(msg)
     df = frames.as_frame(data)
-    renderer = Renderer(frames.Source(df), recipe_of(call))
+    renderer = renderer_for(frames.Source(df), recipe_of(call))
     requests: list[dict[str, Any]] = []
     notes: list[str] = []
     position = 0
-    for block in renderer.blocks():
+    for block in renderer.blocks(PREVIEW_BLOCK):
         for i, tail in enumerate(block.tails):
             if tail is None or i in block.reasons:
                 status, why = block.reasons[i]
                 notes.append(f"The row at position {position + i} is {status}: {why}.")
             elif len(requests) < n:
-                requests.append(orjson.loads(renderer.encoder.head + tail))
+                requests.append(orjson.loads(renderer.head + tail))
         position += len(block)
         if len(requests) == n:
             break
@@ -192,13 +197,18 @@ def ledger_home() -> Path:
     return home
 
 
-def _has_requests(renderer: Renderer) -> bool:
-    """Tell whether any row asks something; most often the first does."""
-    return any(
-        tail is not None and i not in block.reasons
-        for block in renderer.blocks()
-        for i, tail in enumerate(block.tails)
-    )
+def _peek(blocks: Iterator[Rendered]) -> tuple[Iterator[Rendered], bool]:
+    """Render until a row asks something; return every block all the same, and whether one did.
+
+    Most often it is the first; a template function is called once per row, so none is rendered
+    twice.
+    """
+    seen: list[Rendered] = []
+    for block in blocks:
+        seen.append(block)
+        if any(tail is not None and i not in block.reasons for i, tail in enumerate(block.tails)):
+            return chain(seen, blocks), True
+    return iter(seen), False
 
 
 def _connector(sdk: Any) -> Callable[[], Client]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from claude_batch_pandas.exceptions import MissingColumnError, TemplateError
 
+ROLES = frozenset({"user", "assistant", "system"})
 SHOWN = 20  # names an error message lists before it says how many more there are
 
 
@@ -138,7 +139,7 @@ def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
         messages = [_message(i, message, columns) for i, message in enumerate(template)]
     else:
         msg = (
-            f"template must be text or a list of messages, not {_kind(template)}. "
+            f"template must be text, a list of messages or a function, not {_kind(template)}. "
             'For example template="Which intent is this? {text}".'
         )
         raise TemplateError(msg)
@@ -279,7 +280,7 @@ def _message(i: int, message: Any, columns: Sequence[str]) -> dict[str, Any]:
     if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
         msg = f'Message {i} of the template must be {{"role": ..., "content": ...}}, not {_kind(message)}.'
         raise TemplateError(msg)
-    if message["role"] not in {"user", "assistant", "system"}:
+    if message["role"] not in ROLES:
         msg = f"Message {i} of the template has the role {message['role']!r}; use 'user' or 'assistant'."
         raise TemplateError(msg)
     return {**message, "content": _content(f"message {i}", message["content"], columns)}

@@ -19,6 +19,7 @@ NAME = "claude_batch_pandas"
 LAYERS = [
     {"exceptions", "records", "settings", "clock"},
     {"templates", "requests", "sharding", "results", "models", "rendering", "replies", "tables"},
+    {"rows", "functions", "matching"},
     {"polling", "reconcile", "money", "spool", "locks"},
     {"client", "store", "catalog", "progress", "widgets", "report"},
     {"answers", "frames", "collecting", "resending"},

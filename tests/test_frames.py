@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -263,6 +263,29 @@ def test_output_that_exists_is_refused(existing: str) -> None:
 
     with pytest.raises(OutputExistsError, match=rf"columns \['{existing}'\].*replace=True"):
         frames.check_output(df, "x", replace=False)
+
+
+class Survey(pd.DataFrame):
+    """A frame with something of its own, as geopandas' is."""
+
+    _metadata: ClassVar[list[str]] = ["wave"]
+    wave: int
+
+    @property
+    def _constructor(self) -> type[Survey]:
+        return Survey
+
+
+def test_a_subclass_keeps_its_type() -> None:
+    """What comes back is what went in, with what it carries."""
+    survey = Survey({"text": ["a"]})
+    survey.wave = 3
+    out = frames.join(survey, "x", [Result(RowStatus.SUCCEEDED, "yes")])
+
+    assert type(out) is Survey
+    assert out.wave == 3
+    assert out["x"].tolist() == ["yes"]
+    assert list(survey.columns) == ["text"]
 
 
 def test_output_that_stands_twice_cannot_be_replaced() -> None:

@@ -57,20 +57,58 @@ def test_result_without_the_frame_is_on_the_saved_index(frame: pd.DataFrame, cli
     "change",
     [
         lambda df: df.iloc[::-1],
-        lambda df: df.iloc[:-1],
-        lambda df: df.assign(text=df["text"].str.upper()),
+        lambda df: df.iloc[[2, 2, 0]],
+        lambda df: df.iloc[1:3].reset_index(),
         lambda df: df.assign(text=[None, *df["text"].iloc[1:]]),
     ],
-    ids=["reordered", "shorter", "edited", "a gap"],
+    ids=["reordered", "repeated", "shorter", "a gap"],
 )
-def test_a_changed_frame_is_refused(
+def test_every_row_of_a_changed_frame_gets_its_own_answer(
     change: Callable[[pd.DataFrame], pd.DataFrame], frame: pd.DataFrame, client: Any
 ) -> None:
-    """Answers are never joined to rows that did not ask for them."""
+    """Answers are found by what a row asks, wherever it stands now."""
+    changed = change(frame)
+    out = frame.claude.submit("{text}", client=client).wait().result(changed)
+
+    pd.testing.assert_frame_equal(out[changed.columns.tolist()], changed)
+    told = [None if pd.isna(text) else f"[simulated] {text}" for text in changed["text"]]
+    assert [None if pd.isna(answer) else answer for answer in out["answer"]] == told
+
+
+def test_rows_a_run_did_not_ask_are_told_of(frame: pd.DataFrame, client: Any) -> None:
+    """Of an edited and extended frame, what is new is skipped, warned of, and not sent."""
+    run = frame.claude.submit("{text}", client=client).wait()
+    more = pd.concat([frame, pd.DataFrame({"text": ["new", "newer"]})])
+    more.iloc[1, 0] = "edited"
+    with pytest.warns(UserWarning, match=r"3 of 8 rows ask what run .* the first at position 1;"):
+        out = run.result(more)
+
+    new = out["answer_status"] == "skipped"
+    assert new.tolist() == [False, True, False, False, False, False, True, True]
+    assert set(out["answer_error"][new]) == {
+        f"run {run.id} did not ask this: the row is new or was edited"
+    }
+    assert out["answer"].iloc[5] == "[simulated] row 5"
+
+
+def test_a_frame_that_shares_nothing_is_refused(frame: pd.DataFrame, client: Any) -> None:
+    """The wrong frame is no frame of skipped rows."""
     run = frame.claude.submit("{text}", client=client).wait()
 
-    with pytest.raises(cbp.ChangedFrameError, match=f"not what run {run.id} sent.*differs at pos"):
-        run.result(change(frame))
+    with pytest.raises(cbp.ChangedFrameError, match=f"No row of this frame asks what run {run.id}"):
+        run.result(frame.assign(text=frame["text"].str.upper()))
+
+
+def test_a_function_is_known_where_the_call_was_made(frame: pd.DataFrame, client: Any) -> None:
+    """Its answers join by hash in this process; another one says what to do instead."""
+    run = frame.claude.submit(lambda row: f"Say {row.text}", client=client).wait()
+    out = run.result(frame.iloc[::-1])
+
+    assert out["answer"].iloc[0] == "[simulated] Say row 5"
+    elsewhere = cbp.run(run.id, client=client)
+    assert elsewhere.result()["answer"].iloc[0] == "[simulated] Say row 0"
+    with pytest.raises(cbp.InputError, match="was a function, which is not kept on disk"):
+        elsewhere.result(frame)
 
 
 def test_partial_result_shows_what_is_processing(frame: pd.DataFrame, connect: Connect) -> None:

@@ -60,8 +60,10 @@ def planner_of(
         "requests": 0,
         "created_at": 0.0,
     }
+    renderer = Renderer(Source(frame), recipe)
     return Planner(
-        Renderer(Source(frame), recipe),
+        renderer,
+        renderer.blocks(),
         spool,
         RunRecord(**(plain | record)),
         lambda: (scope, Catalog(spool, known)),

@@ -307,7 +307,9 @@ def test_empty_message_is_refused(content: Any) -> None:
 @pytest.mark.parametrize("template", [None, 3, [], (), {}, b"x"])
 def test_template_of_another_type_is_refused(template: Any) -> None:
     """A template is text or a list of messages; the error shows an example."""
-    with pytest.raises(TemplateError, match=r"must be text or a list of messages, not an? .*text"):
+    with pytest.raises(
+        TemplateError, match=r"text, a list of messages or a function, not an? .*text"
+    ):
         parse_prompt(template, None, ["a"])
 
 
