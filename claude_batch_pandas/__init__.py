@@ -24,8 +24,8 @@ from claude_batch_pandas.settings import options
 
 if TYPE_CHECKING:
     from claude_batch_pandas import emulator
+    from claude_batch_pandas.finding import attach, recover, run, runs
     from claude_batch_pandas.handles import Run
-    from claude_batch_pandas.session import run, runs
 
 __version__ = "0.1.0"
 
@@ -40,8 +40,10 @@ __all__ = [
     "Run",
     "RunNotFoundError",
     "WaitTimeoutError",
+    "attach",
     "emulator",
     "options",
+    "recover",
     "run",
     "runs",
 ]
@@ -49,8 +51,10 @@ __all__ = [
 _LAZY = {
     "Run": "claude_batch_pandas.handles",
     "emulator": "claude_batch_pandas.emulator",
-    "run": "claude_batch_pandas.session",
-    "runs": "claude_batch_pandas.session",
+    "attach": "claude_batch_pandas.finding",
+    "recover": "claude_batch_pandas.finding",
+    "run": "claude_batch_pandas.finding",
+    "runs": "claude_batch_pandas.finding",
 }
 
 

@@ -7,7 +7,7 @@ run or in the one that sent it first. Nothing here asks the network.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -119,7 +119,10 @@ class Reader:
         ]
 
     def expected(self, record: RunRecord, shard: Shard) -> list[str]:
-        """Return the custom_ids of a shard."""
+        """Return the custom_ids of a shard, those of an attached one as far as they are known."""
+        if record.attached:
+            ids = catalog.load_ids(self.spool.folder(record.id), shard.number)
+            return [name for name in ids if name is not None]
         ordinals = catalog.load_ordinals(self.spool.folder(record.id), shard.number)
         hashes = self.map(record.id).hashes(ordinals)
         return custom_ids(record.nonce, shard.attempt, ordinals, hashes)
@@ -159,10 +162,11 @@ class Reader:
             )
             raise LedgerError(msg)
         blocks = read(read_line_blocks(path))
+        place = self._places(record, shard)
         if shard.complete:  # verified: every custom_id is ours and stands once
             for block in blocks:
                 for name, result in block:
-                    results[int(name[ORDINAL])] = result
+                    results[place(name)] = result
             return
         for i in ordinals:
             results[i] = LOST
@@ -171,7 +175,18 @@ class Reader:
         times = Counter(name for name, _ in found)
         for name, result in found:
             if name in expected and times[name] == 1:  # of two, which is true cannot be known
-                results[int(name[ORDINAL])] = result
+                results[place(name)] = result
+
+    def _places(self, record: RunRecord, shard: Shard) -> Callable[[str], int]:
+        """Return what tells the ordinal of a custom_id."""
+        if not record.attached:
+            return _ordinal
+        ids = catalog.load_ids(self.spool.folder(record.id), shard.number)
+        return {name: i for i, name in enumerate(ids) if name is not None}.__getitem__
+
+
+def _ordinal(name: str) -> int:
+    return int(name[ORDINAL])
 
 
 def _unknown(count: int) -> Answers:

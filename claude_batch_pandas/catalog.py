@@ -7,6 +7,7 @@ old requests is asked again costs a binary search. Never a database row per requ
 from __future__ import annotations
 
 import io
+import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -148,6 +149,30 @@ def load_ordinals(folder: Path, shard: int) -> list[int]:
     return ordinals
 
 
+def save_ids(folder: Path, shard: int, ids: Sequence[str | None]) -> None:
+    """Write the custom_ids of an attached shard by ordinal, durably; None for unreadable ones."""
+    write(folder / _ids_name(shard), json.dumps(ids).encode())
+
+
+def load_ids(folder: Path, shard: int) -> list[str | None]:
+    """Return the custom_ids of an attached shard; none before its results were here.
+
+    Raises
+    ------
+    LedgerError
+    """
+    path = folder / _ids_name(shard)
+    try:
+        ids: list[str | None] = json.loads(path.read_bytes()) if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return ids
+
+
+def _ids_name(shard: int) -> str:
+    return f"shard-{shard:04d}.ids.json"
+
+
 def _ordinals_name(shard: int) -> str:
     return f"shard-{shard:04d}.ordinals.npy"
 
@@ -200,8 +225,11 @@ def _load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        msg = (
-            f"{path} cannot be read ({type(error).__name__}). Restore the file, or purge its run "
-            "to ask anew what it asked."
-        )
-        raise LedgerError(msg) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> LedgerError:
+    return LedgerError(
+        f"{path} cannot be read ({type(error).__name__}). Restore the file, or purge its run "
+        "to ask anew what it asked."
+    )

@@ -104,9 +104,9 @@ def runs(
     *, as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False
 ) -> None:
     """List the runs of this ledger."""
-    from claude_batch_pandas import session
+    from claude_batch_pandas import finding, session
 
-    found = session.runs()
+    found = finding.runs()
     if as_json:
         typer.echo(found.to_json(orient="records", date_format="iso", date_unit="s"))
     elif found.empty:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -163,20 +163,38 @@ class Client:
             query: dict[str, Any] = {"limit": limit}
             if cursor is not None:
                 query["before_id"] = cursor
-            answer = self._get(BATCHES, query)
-            page = read_json(answer.status_code, answer.content)
-            data = page.get("data")
-            if not isinstance(data, list):
-                msg = "The server's list of batches has no data."
-                raise APIError(msg, status=answer.status_code)
-            batches = [read_batch(item) for item in data]
+            answer, page, batches = self._page(query)
             if any(batch.id == cursor for batch in batches) or (found and batches[:1] == found[:1]):
                 msg = "The server's list gave the same page again, so before_id is of no use there."
                 raise APIError(msg)
-            found = batches + found
+            found = [*batches, *found]
             if cursor is None or not page.get("has_more") or not batches:
                 return Listing(found, self._scope(answer), read_date(answer.headers))
             cursor = batches[0].id
+
+    def history(self, since: float) -> Iterator[Batch]:
+        """Yield the batches of the workspace created since then, newest first.
+
+        Parameters
+        ----------
+        since : float
+            Seconds since 1970.
+
+        Raises
+        ------
+        APIError
+        """
+        query: dict[str, Any] = {"limit": PAGE}
+        seen: set[str] = set()
+        while True:
+            _, page, batches = self._page(query)
+            new = [batch for batch in batches if batch.id not in seen]
+            seen.update(batch.id for batch in new)
+            yield from (batch for batch in new if batch.created_at >= since)
+            is_past = any(batch.created_at < since for batch in new)
+            if is_past or not new or not page.get("has_more"):
+                return
+            query = {"limit": PAGE, "after_id": batches[-1].id}
 
     def cancel(self, batch_id: str) -> Batch:
         """Ask the API to cancel a batch; what is done stays done.
@@ -232,6 +250,18 @@ class Client:
         APIError
         """
         return self.list(limit=1).scope
+
+    def _page(
+        self, query: Mapping[str, Any]
+    ) -> tuple[httpx2.Response, dict[str, Any], Sequence[Batch]]:
+        """Return one page of the list: the answer, its JSON, its batches."""
+        answer = self._get(BATCHES, query)
+        page = read_json(answer.status_code, answer.content)
+        data = page.get("data")
+        if not isinstance(data, list):
+            msg = "The server's list of batches has no data."
+            raise APIError(msg, status=answer.status_code)
+        return answer, page, [read_batch(item) for item in data]
 
     def _get(self, path: str, query: Mapping[str, Any] | None = None) -> httpx2.Response:
         def send() -> httpx2.Response:

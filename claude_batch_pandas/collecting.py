@@ -46,7 +46,7 @@ class Collected(NamedTuple):
 
 
 def collect(
-    client: Client, batch: Batch, shard: Shard, expected: Iterable[str], path: Path
+    client: Client, batch: Batch, shard: Shard, expected: Iterable[str] | None, path: Path
 ) -> Collected:
     """Download the results of a batch to `path`, and check them.
 
@@ -56,8 +56,8 @@ def collect(
     batch : Batch
         Ended.
     shard : Shard
-    expected : iterable of str
-        The custom_ids of the shard.
+    expected : iterable of str or None
+        The custom_ids of the shard; None where only their number is known.
     path : Path
         Of the results in the spool.
 
@@ -67,7 +67,7 @@ def collect(
         When the download breaks; nothing is kept, call again.
     LedgerError
     """
-    names = frozenset(expected)
+    names = None if expected is None else frozenset(expected)
     aside = path.with_name(f"{path.name}.best{PART}")  # the best of those that are not whole
     best: Collected | None = None
     readable = -1
@@ -92,18 +92,19 @@ def collect(
     return best._replace(problem=ARCHIVED) if batch.archived else best
 
 
-def verify(path: Path, expected: frozenset[str], batch: Batch) -> Check:
-    """Check a results file against what was sent and what the API counted."""
+def verify(path: Path, expected: frozenset[str] | None, batch: Batch) -> Check:
+    """Check a results file against what was sent, as far as known, and what the API counted."""
     tags = [tag for block in read_tags(read_line_blocks(path)) for tag in block]
     read = [tag for tag in tags if tag is not None]
-    ours = [tag for tag in read if tag[0] in expected]
+    ours = [tag for tag in read if expected is None or tag[0] in expected]
+    total = batch.counts.total if expected is None else len(expected)
     seen = Counter(name for name, _ in ours)
     readable = sum(times == 1 for times in seen.values())
     problems = {
         "unreadable": len(tags) - len(read),
         "foreign": len(read) - len(ours),
         "repeated": len(seen) - readable,
-        "missing": len(expected) - len(seen),
+        "missing": max(0, total - len(seen)),
     }
     told = [f"{count} {what}" for what, count in problems.items() if count]
     return Check(readable, ", ".join(told) or _doubt(path, [kind for _, kind in ours], batch))

@@ -209,10 +209,15 @@ def join(data: Any, output: str, rows: Sequence[Result]) -> pd.DataFrame:
     columns = answer_columns(output, rows)
     if isinstance(data, pd.Series):
         return on_index(data.index, columns)
-    out: pd.DataFrame = data.copy(deep=not PANDAS_3)
+    out: pd.DataFrame = snapshot(data)
     for name, values in columns.items():
         out[name] = values
     return out
+
+
+def snapshot(data: Any) -> Any:
+    """Return a frame or Series as it is now, whatever is done to the original in place."""
+    return data.copy(deep=not PANDAS_3)
 
 
 def answer_columns(output: str, rows: Sequence[Result]) -> dict[str, Any]:
@@ -287,6 +292,14 @@ def load_index(data: bytes | None, rows: int) -> pd.Index:
         index: pd.Index = pd.Index(levels["0"].array, name=names[0])
         return index
     return pd.MultiIndex.from_frame(levels, names=names)
+
+
+def id_index(names: Sequence[str | None], rows: int) -> pd.Index:
+    """Return custom_ids as an index, or the positions while they are not known."""
+    if not names:
+        return pd.RangeIndex(rows)
+    index: pd.Index = pd.Index(pd.array(list(names), dtype=STRING), name="custom_id")
+    return index
 
 
 def _is_faithful(labels: pd.Series) -> bool:

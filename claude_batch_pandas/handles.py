@@ -12,16 +12,16 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import frames, locks, money, report, resending
+from claude_batch_pandas import attaching, catalog, frames, locks, money, report, resending
 from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import ChangedFrameError, InputError, WaitTimeoutError
+from claude_batch_pandas.exceptions import InputError, WaitTimeoutError
 from claude_batch_pandas.functions import renderer_for
-from claude_batch_pandas.matching import Matched, match
+from claude_batch_pandas.matching import Matched, check, match
 from claude_batch_pandas.planning import INDEX, RECIPE
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RunRecord, RunState
-from claude_batch_pandas.rendering import Recipe
+from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState
+from claude_batch_pandas.rendering import Reason, Recipe
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
@@ -51,12 +51,15 @@ class Run:
         crew: Crew,
         make_hook: Callable[[], Hook],
         asked: Recipe | None = None,
+        frame: Any = None,
     ) -> None:
         self.id = run_id
         self._engine = engine
         self._crew = crew
         self._make_hook = make_hook  # a display of its own for every time somebody waits
         self._asked = asked  # None when only the ledger knows it
+        # What `result` joins to when it is given no frame; safe from changes made in place since.
+        self._frame = None if frame is None else frames.snapshot(frame)
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
@@ -179,13 +182,19 @@ class Run:
         WaitTimeoutError, PausedError
         """
         self._refuse_purged()
-        matched = None if df is None else self._match(df)
+        is_attached = self._record.attached
+        if df is None and is_attached:
+            df = self._frame
+        is_early = df is not None and not is_attached
+        matched = self._match(df) if is_early else None  # the wrong frame is told of at once
         if partial:
             self._crew.drive(self.id, self._engine)
         else:
             self.wait(timeout)
+        if df is None:
+            return self.columns(self._frame)
         if matched is None:
-            return self.columns()
+            matched = self._match(df)
         record = self._record
         answers = self._engine.reader().of_requests(record)
         return frames.join(df, record.output, matched.results(answers.results))
@@ -264,6 +273,7 @@ class Run:
             When the request bodies are gone from this disk.
         """
         self._refuse_purged()
+        attaching.refuse_retry(self._record)
         if self._record.cancel and not self.done:
             msg = f"Run {self.id} is being canceled; wait for its end, then retry."
             raise InputError(msg)
@@ -384,32 +394,28 @@ class Run:
         return again
 
     def _index(self) -> Any:
-        path = self._engine.spool.folder(self.id) / INDEX
+        record, folder = self._record, self._engine.spool.folder(self.id)
+        if record.attached:
+            return frames.id_index(catalog.load_ids(folder, 0), record.rows)
+        path = folder / INDEX
         data = path.read_bytes() if path.exists() else None
-        return frames.load_index(data, self._record.rows)
+        return frames.load_index(data, record.rows)
 
     def _match(self, df: Any) -> Matched:
         """Find the rows of a frame among what the run asked; refuse a frame that shares none."""
+        record = self._record
         renderer = renderer_for(frames.Source(frames.as_frame(df)), self._recipe)
         digests = self._engine.reader().map(self.id).all_digests
-        stranger = f"run {self.id} did not ask this: the row is new or was edited"
-        requests = {digest: i for i, digest in enumerate(digests)}
-        matched = match(renderer, requests, DIGEST_SIZE, stranger)
-        strangers, rows = len(matched.unasked), len(df)
-        if strangers and strangers == matched.asking:
-            msg = (
-                f"No row of this frame asks what run {self.id} sent ({rows:,} rows here, "
-                f"{self._record.rows:,} there). Pass the frame that was sent, call result() "
-                "without one, or run the cell again: only what is new is sent."
-            )
-            raise ChangedFrameError(msg)
-        if strangers:
-            msg = (
-                f"{strangers:,} of {rows:,} rows ask what run {self.id} did not, the first at "
-                f"position {matched.unasked[0]}; they are skipped here. Run the cell again to ask "
-                "them: only what is new is sent."
-            )
-            warnings.warn(msg, UserWarning, stacklevel=4)
+        size = attaching.HASH_BYTES if record.attached else DIGEST_SIZE
+        requests = {
+            digest[:size]: i for i, digest in enumerate(digests) if digest != attaching.NO_DIGEST
+        }
+        if record.attached and not self.done:  # its custom_ids are seen in its results only
+            return match(renderer, {}, size, Reason(RowStatus.PROCESSING, "no result yet"))
+        why = f"run {self.id} did not ask this: the row is new or was edited"
+        matched = match(renderer, requests, size, Reason(RowStatus.SKIPPED, why))
+        if strangers := check(matched, record, knows_requests=bool(requests)):
+            warnings.warn(strangers, UserWarning, stacklevel=4)
         return matched
 
     @property
@@ -418,6 +424,11 @@ class Run:
         if self._asked is not None:
             return self._asked
         recipe = Recipe.load((self._engine.spool.folder(self.id) / RECIPE).read_bytes())
+        if recipe.template is None and self._record.attached:
+            msg = (
+                f"Run {self.id} was attached without template=; attach it with one to join a frame."
+            )
+            raise InputError(msg)
         if recipe.template is None:
             msg = (
                 f"The template of run {self.id} was a function, which is not kept on disk. Run the "

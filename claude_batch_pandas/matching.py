@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from claude_batch_pandas.exceptions import ChangedFrameError
 from claude_batch_pandas.functions import FunctionRenderer
-from claude_batch_pandas.records import RowStatus
+from claude_batch_pandas.records import RunRecord
 from claude_batch_pandas.rendering import Reason, Renderer
 from claude_batch_pandas.results import Result
 
@@ -41,7 +42,10 @@ class Matched(NamedTuple):
 
 
 def match(
-    renderer: Renderer | FunctionRenderer, requests: Mapping[bytes, int], size: int, stranger: str
+    renderer: Renderer | FunctionRenderer,
+    requests: Mapping[bytes, int],
+    size: int,
+    stranger: Reason,
 ) -> Matched:
     """Find the rows of a frame among the requests of a run.
 
@@ -53,13 +57,12 @@ def match(
         Content hash -> unique request.
     size : int
         Bytes of a content hash that are known.
-    stranger : str
+    stranger : Reason
         Why a row that the run did not ask has no answer.
     """
     places: list[int | Reason] = []
     unasked: list[int] = []
     asking = 0
-    unknown = Reason(RowStatus.SKIPPED, stranger)
     for block in renderer.blocks():
         for i, digest in enumerate(block.digests):
             if i in block.reasons or digest is None:
@@ -69,5 +72,43 @@ def match(
             place = requests.get(digest[:size])
             if place is None:
                 unasked.append(len(places))
-            places.append(unknown if place is None else place)
+            places.append(stranger if place is None else place)
     return Matched(places, unasked, asking)
+
+
+def check(matched: Matched, record: RunRecord, *, knows_requests: bool) -> str:
+    """Return a warning about rows that a run did not ask, empty when there are none.
+
+    Parameters
+    ----------
+    matched : Matched
+    record : RunRecord
+    knows_requests : bool
+        Whether any request of the run can be told by its hash.
+
+    Raises
+    ------
+    ChangedFrameError
+        When no row asks what the run did.
+    """
+    strangers, rows = len(matched.unasked), len(matched.places)
+    if not strangers:
+        return ""
+    if not knows_requests:
+        msg = (
+            f"The custom_ids of run {record.id} are not ours, so they do not tell rows. Call "
+            f"claude_batch_pandas.run({record.id!r}).result() for a frame indexed by custom_id."
+        )
+        raise ChangedFrameError(msg)
+    if strangers == matched.asking:
+        msg = (
+            f"No row of this frame asks what run {record.id} sent ({rows:,} rows here, "
+            f"{record.rows:,} there). Pass the frame that was sent, call result() without one, or "
+            "run the cell again: only what is new is sent."
+        )
+        raise ChangedFrameError(msg)
+    return (
+        f"{strangers:,} of {rows:,} rows ask what run {record.id} did not, the first at position "
+        f"{matched.unasked[0]}; they are skipped here. Run the cell again to ask them: only what "
+        "is new is sent."
+    )

@@ -14,9 +14,10 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from claude_batch_pandas import catalog, requests
-from claude_batch_pandas.catalog import OWN, Catalog
+from claude_batch_pandas.catalog import OWN, Place
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.records import RunRecord, Scope, Shard
@@ -37,6 +38,13 @@ RECIPE = "recipe.json"
 INDEX = "index.parquet"
 
 NO_SCOPE = Scope("", "", "")  # of a run that has nothing to send
+
+
+class Known(Protocol):
+    """What was asked before; a `Catalog`, most often."""
+
+    def find(self, digests: Sequence[bytes]) -> list[Place | None]:
+        """Return where each request was sent before, None where it was not."""
 
 
 @dataclass(slots=True)
@@ -94,7 +102,7 @@ class Planner:
     blocks: Iterable[Rendered]
     spool: Spool
     record: RunRecord
-    look_up: Callable[[], tuple[Scope, Catalog]]
+    look_up: Callable[[], tuple[Scope, Known]]
     shard_size: int | None = None
     max_in_flight: int = MAX_BATCH_REQUESTS
     _seen: dict[bytes, int] = field(default_factory=dict)
@@ -104,7 +112,7 @@ class Planner:
     _reasons: dict[Reason, int] = field(default_factory=dict)
     _shards: list[Shard] = field(default_factory=list)
     _own: int = 0
-    _known: tuple[Scope, Catalog] | None = None
+    _known: tuple[Scope, Known] | None = None
     _open: _OpenShard | None = None
     _totals: Iterator[int] = field(init=False)
 

@@ -148,6 +148,7 @@ class RunRecord:
     state: RunState = RunState.SUBMITTING
     note: str = ""  # why it is paused, in words
     cancel: bool = False  # canceling was asked for
+    attached: bool = False  # its batch was not sent from this ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,18 +38,8 @@ from claude_batch_pandas.store import Store
 from claude_batch_pandas.workers import Crew
 
 if TYPE_CHECKING:
-    import anthropic
     import pandas as pd
 
-LISTED = {
-    "id": "text",
-    "name": "text",
-    "state": "text",
-    "rows": "count",
-    "shards": "count",
-    "created": "time",
-    "expires": "time",
-}
 PREVIEW_BLOCK = 16  # rows; a preview of three shall not render a thousand
 LEAVE_SECONDS = 60.0  # at most, for a script's last submissions
 EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
@@ -77,7 +67,7 @@ def submit(data: Any, call: Call) -> Run:
     blocks, asks = _peek(renderer.blocks())
     if asks:
         _connector(call.client)()  # without credentials, nothing is written either
-    engine = _engine(call.client)
+    engine = build_engine(call.client)
     record = record_of(recipe, call, engine.clock.now())
     with locks.held(engine.store.home / locks.PLANNING):
         engine.spool.sweep({run.id for run in engine.store.runs()})
@@ -86,11 +76,11 @@ def submit(data: Any, call: Call) -> Run:
             blocks,
             engine.spool,
             record,
-            lambda: _look_up(engine, reuse=call.reuse),
+            lambda: look_up(engine, reuse=call.reuse),
             call.shard_size,
             engine.max_in_flight,
         )
-        run_id = _settle(planner.plan(), engine, data)
+        run_id = settle(planner.plan(), engine, data)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe)
     return run.start()
 
@@ -121,54 +111,6 @@ def preview(data: Any, call: Call, n: Any) -> Preview:
         if len(requests) == n:
             break
     return Preview(requests, len(df), notes)
-
-
-def run(run_id: str, *, client: anthropic.Anthropic | None = None, progress: Any = None) -> Run:
-    """Return a run of this ledger, in whichever kernel it was made.
-
-    Parameters
-    ----------
-    run_id : str
-        As `runs` lists it.
-    client, progress
-        As for `batch`.
-
-    Raises
-    ------
-    RunNotFoundError
-    """
-    engine = _engine(client)
-    engine.store.run(run_id)
-    hook_for(progress)
-    return Run(run_id, engine, crew, lambda: hook_for(progress))
-
-
-def runs() -> pd.DataFrame:
-    """Return every run in this ledger, newest first.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``id``, ``name``, ``state``, ``rows``, ``shards``, ``created`` and ``expires`` (UTC; the
-        latter missing when nothing is open).
-    """
-    store = Store(ledger_home())
-    rows = []
-    for record in store.runs():
-        shards = store.shards(record.id)
-        ends = [shard.expires_at for shard in shards if shard.is_open and shard.expires_at]
-        rows.append(
-            {
-                "id": record.id,
-                "name": record.name,
-                "state": str(record.state),
-                "rows": record.rows,
-                "shards": len(shards),
-                "created": record.created_at,
-                "expires": min(ends, default=None),
-            }
-        )
-    return frames.table(rows, LISTED)
 
 
 def ledger_home() -> Path:
@@ -219,7 +161,8 @@ def _connector(sdk: Any) -> Callable[[], Client]:
     return lambda: given
 
 
-def _engine(sdk: Any) -> Engine:
+def build_engine(sdk: Any) -> Engine:
+    """Return what drives runs, over a client that the user built or over the environment's."""
     home = ledger_home()
     return Engine(
         connect=_connector(sdk),
@@ -240,13 +183,13 @@ def _client() -> Client:
     return _clients[key]
 
 
-def _look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
+def look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
     """Return who the key belongs to, and what is known there."""
     scope = find_scope(engine)
     return scope, Catalog(engine.spool, engine.store.history(scope) if reuse else [])
 
 
-def _settle(draft: Draft, engine: Engine, data: Any) -> str:
+def settle(draft: Draft, engine: Engine, data: Any) -> str:
     """Make a draft a run, or find the run that it is; return the run's id."""
     record, store, spool = draft.record, engine.store, engine.spool
     existing = store.find(record.key)

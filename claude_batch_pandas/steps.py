@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from claude_batch_pandas import collecting, resending
+from claude_batch_pandas import attaching, collecting, resending
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.client import Listing, has_no_list, is_refusal
 from claude_batch_pandas.engine import Engine
@@ -177,6 +177,7 @@ class Steps:
             agenda.missing_since = None
         elif agenda.missing_since is None:
             agenda.missing_since = now
+            self._check_key()
         since = now if agenda.missing_since is None else agenda.missing_since
         if judge(error, now - since) is Verdict.PAUSE:
             raise PausedError(explain(error))
@@ -276,6 +277,11 @@ class Steps:
                 f"{there.workspace!r}. Use a key of that workspace, then call again."
             )
             raise PausedError(msg)
+
+    def _check_key(self) -> None:
+        """Say at once when a batch cannot be seen because the key is another workspace's."""
+        with contextlib.suppress(APIError, CredentialsError):  # it is asked again anyhow
+            self._check_scope(self.engine.client.list(limit=1))
 
     # Reconciling
 
@@ -391,9 +397,12 @@ class Steps:
             return
         engine.store.mark_seen(shard, batch)
         self.tell("")
-        expected = self._reader.expected(self.record, shard)
+        is_ours = not self.record.attached
+        expected = self._reader.expected(self.record, shard) if is_ours else None
         path = engine.spool.results(shard.run_id, shard.number)
         collected = collecting.collect(engine.client, batch, shard, expected, path)
+        if not is_ours:
+            attaching.learn(engine.spool, shard)
         engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)
         self.tell(collected.problem)
 

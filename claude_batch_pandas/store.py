@@ -244,6 +244,13 @@ class Store:
             rows = database.execute("SELECT batch_id FROM shards WHERE batch_id IS NOT NULL")
             return {row["batch_id"] for row in rows}
 
+    def owner(self, batch_id: str) -> str | None:
+        """Return the run that a batch belongs to, None for one that this ledger does not know."""
+        with self._connection() as database:
+            row = database.execute("SELECT run_id FROM shards WHERE batch_id = ?", (batch_id,))
+            found = row.fetchone()
+        return None if found is None else str(found["run_id"])
+
     # Scopes
 
     def scope(self, origin: str, fingerprint: str) -> Scope | None:

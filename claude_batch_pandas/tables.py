@@ -69,6 +69,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         """,
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     ),
+    ("ALTER TABLE runs ADD COLUMN attached INTEGER NOT NULL DEFAULT 0",),
 )
 
 
@@ -92,6 +93,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "state": run.state,
         "note": run.note,
         "cancel": int(run.cancel),
+        "attached": int(run.attached),
     }
 
 
@@ -104,11 +106,12 @@ def read_run(row: Row) -> RunRecord:
     values["state"] = RunState(values["state"])
     values["reuse"] = bool(values["reuse"])
     values["cancel"] = bool(values["cancel"])
+    values["attached"] = bool(values["attached"])
     return RunRecord(scope=scope, **values)
 
 
 def shard_row(shard: Shard) -> dict[str, Any]:
-    """Return the columns of a shard that was planned."""
+    """Return the columns of a shard that was planned, or whose batch was attached."""
     return {
         "run_id": shard.run_id,
         "number": shard.number,
@@ -118,6 +121,9 @@ def shard_row(shard: Shard) -> dict[str, Any]:
         "sha256": shard.sha256,
         "betas": json.dumps(shard.betas),
         "state": shard.state,
+        "batch_id": shard.batch_id,
+        "created_at": shard.created_at,
+        "expires_at": shard.expires_at,
         "complete": int(shard.complete),
     }
 

@@ -19,22 +19,23 @@ NAME = "claude_batch_pandas"
 LAYERS = [
     {"exceptions", "records", "settings", "clock"},
     {"templates", "requests", "sharding", "results", "models", "rendering", "replies", "tables"},
-    {"rows", "functions", "matching"},
+    {"rows", "functions"},
     {"polling", "reconcile", "money", "spool", "locks"},
     {"client", "store", "catalog", "progress", "widgets", "report"},
-    {"answers", "frames", "collecting", "resending"},
+    {"answers", "frames", "collecting", "resending", "matching", "attaching"},
     {"engine", "planning"},
-    {"calls", "scopes"},
+    {"calls", "scopes", "recovery"},
     {"steps", "workers", "handles"},
     {"session"},
+    {"finding"},
     {"accessor", "demo", "cli", "__main__", "__init__"},
 ]
 
 # Where each foreign library may be imported; beside them, numpy carries arrays between files.
 HOMES = {
-    "anthropic": {"client", "accessor", "calls", "session"},
+    "anthropic": {"client", "accessor", "calls", "finding", "session"},
     "httpx2": {"client"},
-    "pandas": {"frames", "accessor", "cli", "demo", "session", "handles"},
+    "pandas": {"frames", "accessor", "cli", "demo", "finding", "session", "handles"},
     "ipywidgets": {"widgets"},
     "IPython": {"widgets"},
     "tqdm": {"progress"},
@@ -52,7 +53,9 @@ HOMES = {
 ONLY_TYPES = {
     ("anthropic", "accessor"),
     ("anthropic", "calls"),
+    ("anthropic", "finding"),
     ("anthropic", "session"),
+    ("pandas", "finding"),
     ("pandas", "session"),
     ("pandas", "handles"),
 }

@@ -54,7 +54,7 @@ def slow(server: JumpingClock, monkeypatch: pytest.MonkeyPatch) -> Emulator:
 
 def engine_of(client: Any) -> Engine:
     """Return an engine of the session."""
-    return session._engine(client)
+    return session.build_engine(client)
 
 
 def lock_of(home: Path, run_id: str) -> Lock:

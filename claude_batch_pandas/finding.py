@@ -1,0 +1,230 @@
+"""Ways back to a run: by its id, by a batch's id, or by what its rows asked.
+
+Nothing here sends anything.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from claude_batch_pandas import attaching, frames, locks, recovery
+from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.functions import renderer_for
+from claude_batch_pandas.handles import Run
+from claude_batch_pandas.planning import RECIPE, Planner
+from claude_batch_pandas.records import Batch
+from claude_batch_pandas.rendering import Rendered
+from claude_batch_pandas.scopes import find_scope
+from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
+from claude_batch_pandas.spool import write
+from claude_batch_pandas.store import Store
+
+if TYPE_CHECKING:
+    import anthropic
+    import pandas as pd
+
+LISTED = {
+    "id": "text",
+    "name": "text",
+    "state": "text",
+    "rows": "count",
+    "shards": "count",
+    "created": "time",
+    "expires": "time",
+}
+
+
+def run(run_id: str, *, client: anthropic.Anthropic | None = None, progress: Any = None) -> Run:
+    """Return a run of this ledger, in whichever kernel it was made.
+
+    Parameters
+    ----------
+    run_id : str
+        As `runs` lists it.
+    client, progress
+        As for `batch`.
+
+    Raises
+    ------
+    RunNotFoundError
+    """
+    engine = build_engine(client)
+    engine.store.run(run_id)
+    hook_for(progress)
+    return Run(run_id, engine, crew, lambda: hook_for(progress))
+
+
+def runs() -> pd.DataFrame:
+    """Return every run in this ledger, newest first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``id``, ``name``, ``state``, ``rows``, ``shards``, ``created`` and ``expires`` (UTC; the
+        latter missing when nothing is open).
+    """
+    store = Store(ledger_home())
+    rows = []
+    for record in store.runs():
+        shards = store.shards(record.id)
+        ends = [shard.expires_at for shard in shards if shard.is_open and shard.expires_at]
+        rows.append(
+            {
+                "id": record.id,
+                "name": record.name,
+                "state": str(record.state),
+                "rows": record.rows,
+                "shards": len(shards),
+                "created": record.created_at,
+                "expires": min(ends, default=None),
+            }
+        )
+    return frames.table(rows, LISTED)
+
+
+def attach(
+    batch_id: str,
+    data: Any = None,
+    template: Any = None,
+    *,
+    client: anthropic.Anthropic | None = None,
+    progress: Any = None,
+    **options_: Any,
+) -> Run:
+    """Return a batch as a run, with nothing but its id; nothing is sent.
+
+    Parameters
+    ----------
+    batch_id : str
+        Such as ``"msgbatch_01..."``, of the workspace that the key belongs to.
+    data : pandas.DataFrame or pandas.Series, optional
+        The frame whose rows were sent, in any state it is in now; needs `template`.
+    template : str, list of dict, or callable, optional
+        What was asked of every row, as for ``df.claude.batch``.
+    client, progress, **options_
+        As for ``df.claude.batch``; what changes a request (model, max_tokens, system, params)
+        has to be what it was.
+
+    Returns
+    -------
+    Run
+        ``result()`` joins the answers to the frame by what each row asks, or, without a frame, is
+        indexed by custom_id.
+
+    Raises
+    ------
+    InputError
+        When the frame comes without a template.
+    APIError
+        When there is no such batch for this key.
+    """
+    if data is not None and template is None:
+        msg = "A frame needs template= too: rows are found by what they asked. Or pass no frame."
+        raise InputError(msg)
+    call = make_call(template, {"client": client, "progress": progress, **options_})
+    recipe = recipe_of(call)
+    if data is not None:
+        df = frames.as_frame(data)
+        frames.check_output(df if df is data else None, call.output, replace=call.replace)
+        renderer_for(frames.Source(df), recipe)  # what is wrong with it is told of at once
+    hook_for(progress)
+    engine = build_engine(client)
+    run_id = engine.store.owner(batch_id) or _attach(engine, call, engine.client.retrieve(batch_id))
+    asked = None if template is None else recipe
+    return Run(run_id, engine, crew, lambda: hook_for(progress), asked, data).start()
+
+
+def recover(data: Any, template: Any, **options_: Any) -> Run:
+    """Find the answers to a frame on the server, without a ledger; nothing is sent.
+
+    The server tells whose requests a batch holds only in its results, so results are read: all
+    batches of the last 29 days that ended and that this ledger does not know.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame or pandas.Series
+    template, **options_
+        As they were given to ``df.claude.batch``: rows are found by what they asked.
+
+    Returns
+    -------
+    Run
+        ``result()`` joins what was found. Rows without an answer are ``skipped`` or tell what
+        failed; the ordinary call sends those, and only those.
+
+    Raises
+    ------
+    RunNotFoundError
+        When no batch answers any row.
+    APIError
+    """
+    call = make_call(template, options_)
+    recipe = recipe_of(call)
+    df = frames.as_frame(data)
+    frames.check_output(df if df is data else None, call.output, replace=call.replace)
+    renderer = renderer_for(frames.Source(df), recipe)
+    blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
+    engine = build_engine(call.client)
+    found = _harvest(engine, call, blocks)
+    with locks.held(engine.store.home / locks.PLANNING):
+        planner = Planner(
+            renderer,
+            recovery.only_known(blocks, found),
+            engine.spool,
+            record_of(recipe, call, engine.clock.now()),
+            lambda: (find_scope(engine), found),
+        )
+        run_id = settle(planner.plan(), engine, data)
+    return Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, data).start()
+
+
+def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery.Harvest:
+    """Attach and collect every batch that answers a row; say what was not found."""
+    digests = recovery.digests_of(blocks)
+    _, known = look_up(engine, reuse=True)
+    places = {
+        digest: place
+        for digest, place in zip(digests, known.find(digests), strict=True)
+        if place is not None
+    }
+    wanted = {digest[: attaching.HASH_BYTES]: digest for digest in digests if digest not in places}
+    owned, now = engine.store.batch_ids(), engine.clock.now()
+    search = recovery.search(engine.client, owned, wanted, now)
+    records = []
+    for batch in search.found:
+        run_id = _attach(engine, call, batch)
+        Run(run_id, engine, crew, lambda: hook_for(call.progress)).wait()
+        records.append(engine.store.run(run_id))
+    found = recovery.harvest(engine.reader(), records, wanted, places)
+    if words := recovery.explain(search, found, len(digests)):
+        warnings.warn(words, UserWarning, stacklevel=4)
+    return found
+
+
+def _attach(engine: Engine, call: Call, batch: Batch) -> str:
+    """Make a run of a batch that the ledger does not know; return the run's id."""
+    recipe = recipe_of(call)
+    named = replace(call, name=call.name or "attached")
+    record = replace(
+        record_of(recipe, named, engine.clock.now()),
+        key=f"attached {batch.id}",
+        scope=find_scope(engine),
+        rows=batch.counts.total,
+        requests=batch.counts.total,
+        attached=True,
+    )
+    with locks.held(engine.store.home / locks.PLANNING):
+        owner = engine.store.owner(batch.id)
+        if owner is not None:
+            return owner
+        folder = engine.spool.draft(record.id)
+        attaching.prepare(folder, batch.counts.total)
+        write(folder / RECIPE, recipe.dump())
+        engine.spool.publish(record.id)
+        engine.store.add_run(record, [attaching.shard_of(record, batch)])
+    return record.id

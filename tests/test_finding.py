@@ -1,0 +1,314 @@
+"""Ways back: a batch id alone, a frame and its template alone, a key that was rotated."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx2
+import pandas as pd
+import pytest
+
+import claude_batch_pandas as cbp
+from claude_batch_pandas import session
+from claude_batch_pandas.emulator import Emulator, Rule
+from claude_batch_pandas.store import Store
+from tests.conftest import JumpingClock
+
+Connect = Callable[..., Any]
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Return rows of which two ask the same, and one nothing."""
+    texts = ["row 0", "row 1", "row 0", None, "row 3"]
+    return pd.DataFrame({"text": texts}, index=[7, 7, 8, 9, 9])
+
+
+def send(emulator: Emulator, *ids: str) -> str:
+    """Send a batch as somebody else would, and return its id."""
+    client = anthropic.Anthropic(
+        api_key="k", http_client=httpx2.Client(transport=emulator.transport())
+    )
+    message: Any = {"role": "user", "content": "Hello"}
+    params: Any = {"model": "claude-haiku-5-5", "max_tokens": 99, "messages": [message]}
+    requests: Any = [{"custom_id": name, "params": params} for name in ids]
+    return client.messages.batches.create(requests=requests).id
+
+
+def lose_ledger(home: Path) -> None:
+    """Delete everything that is remembered."""
+    shutil.rmtree(home)
+
+
+# attach
+
+
+def test_a_batch_of_somebody_else_is_indexed_by_custom_id(
+    emulator: Emulator, client: Any, home: Path
+) -> None:
+    """With nothing but its id: every request's answer under its own custom_id, in their order."""
+    emulator.rules = (Rule(outcome="errored", every=2, message="no"),)
+    run = cbp.attach(send(emulator, "b", "a", "c"), client=client)
+    out = run.result()
+
+    assert out.index.tolist() == ["a", "b", "c"]
+    assert out.index.name == "custom_id"
+    assert out["answer_status"].tolist() == ["errored", "succeeded", "succeeded"]
+    assert out["answer"].tolist()[1:] == ["[simulated] Hello"] * 2
+    assert out["answer_error"].iloc[0] == "api_error: no"
+    assert run.details()["text"].notna().tolist() == [False, True, True]
+    assert len(emulator.batches) == 1
+    assert cbp.runs()["name"].tolist() == ["attached"]
+
+
+def test_attaching_again_is_the_same_run(emulator: Emulator, client: Any) -> None:
+    """Nothing is downloaded twice, in this kernel or the next."""
+    batch_id = send(emulator, "a")
+    first = cbp.attach(batch_id, client=client).wait()
+    calls = len(emulator.calls)
+    second = cbp.attach(batch_id, client=client)
+
+    assert second.id == first.id
+    assert second.result()["answer"].tolist() == ["[simulated] Hello"]
+    assert len(emulator.calls) == calls
+
+
+def test_a_batch_of_ours_joins_its_frame_without_the_ledger(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """The hashes in custom_ids tell which row is whose, wherever the rows stand now."""
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    changed = frame.iloc[::-1]
+    run = cbp.attach(emulator.batches[0].id, changed, "{text}", client=client)
+
+    pd.testing.assert_frame_equal(run.result(), told.iloc[::-1])
+    assert len(emulator.batches) == 1
+
+
+def test_attaching_to_a_batch_that_the_ledger_knows_is_its_run(
+    frame: pd.DataFrame, client: Any, emulator: Emulator
+) -> None:
+    """The id that the Console shows leads back to the run."""
+    run = frame.claude.submit("{text}", client=client).wait()
+    back = cbp.attach(emulator.batches[0].id, frame, "{text}", client=client)
+
+    assert back.id == run.id
+    pd.testing.assert_frame_equal(back.result(), run.result(frame))
+
+
+def test_an_attached_batch_that_still_runs_is_processing(
+    frame: pd.DataFrame, connect: Connect, home: Path
+) -> None:
+    """Its custom_ids are seen in its results only; until then every row waits."""
+    emulator = Emulator(duration=3600.0)
+    frame.claude.submit("{text}", client=connect(emulator))
+    session.crew.leave(60.0)
+    lose_ledger(home)
+    run = cbp.attach(emulator.batches[0].id, frame, "{text}", client=connect(emulator))
+    out = run.result(partial=True)
+
+    assert out["answer_status"].tolist() == [*["processing"] * 3, "skipped", "processing"]
+    assert run.result(partial=True)["answer"].isna().all()
+    run.detach()
+
+
+def test_foreign_custom_ids_tell_no_rows(
+    frame: pd.DataFrame, client: Any, emulator: Emulator
+) -> None:
+    """A frame is never joined by guesswork; the error says what works."""
+    run = cbp.attach(send(emulator, "row-0", "row-1"), frame, "{text}", client=client)
+
+    with pytest.raises(cbp.ChangedFrameError, match=r"custom_ids of run .* are not ours"):
+        run.result()
+    assert cbp.run(run.id, client=client).result().index.tolist() == ["row-0", "row-1"]
+
+
+def test_an_attached_run_cannot_send_again(emulator: Emulator, client: Any) -> None:
+    """Its requests are not here; the error says what to do."""
+    emulator.rules = (Rule(outcome="errored"),)
+    run = cbp.attach(send(emulator, "a"), client=client).wait()
+
+    with pytest.raises(cbp.InputError, match="is an attached batch, whose requests are not on"):
+        run.retry()
+    assert len(emulator.batches) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"batch_id": "msgbatch_none"}, cbp.APIError, "404 not_found_error"),
+        ({"batch_id": "../../etc"}, cbp.InputError, "is not a batch id; they look like"),
+        ({"data": pd.DataFrame({"a": [1]})}, cbp.InputError, "A frame needs template= too"),
+        (
+            {"data": pd.DataFrame({"a": [1]}), "template": "{b}"},
+            cbp.InputError,
+            "lacks: 'b'",
+        ),
+        ({"colour": 1}, cbp.InputError, "no argument 'colour'"),
+    ],
+)
+def test_what_cannot_be_attached_is_told_of(
+    arguments: dict[str, Any],
+    error: type[Exception],
+    words: str,
+    emulator: Emulator,
+    client: Any,
+    home: Path,
+) -> None:
+    """Nothing is written for it."""
+    given = {"batch_id": send(emulator, "a"), **arguments}
+
+    with pytest.raises(error, match=words):
+        cbp.attach(**given, client=client)
+    assert not home.exists() or Store(home).runs() == []
+
+
+# recover
+
+
+def test_a_lost_ledger_is_rebuilt_from_the_server(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """Every answer comes back, and the same cell then sends nothing."""
+    told = frame.claude.batch("{text}", client=client, shard_size=1)
+    sent = len(emulator.batches)
+    lose_ledger(home)
+    out = cbp.recover(frame, "{text}", client=client).result()
+    again = frame.claude.batch("{text}", client=client)
+
+    pd.testing.assert_frame_equal(out, told)
+    pd.testing.assert_frame_equal(again, told)
+    assert len(emulator.batches) == sent == 3
+
+
+def test_what_is_not_found_is_left_for_the_next_call(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """Recovering sends nothing; the ordinary call sends only what has no answer."""
+    emulator.rules = (Rule(outcome="errored", contains="row 1", message="busy"),)
+    frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    more = pd.concat([frame, pd.DataFrame({"text": ["new"]})])
+    with pytest.warns(
+        UserWarning, match=r"2 of 4 requests have no answer on the server \(batches read: 1\)"
+    ):
+        out = cbp.recover(more, "{text}", client=client).result()
+
+    assert out["answer_status"].tolist() == [
+        "succeeded",
+        "errored",
+        "succeeded",
+        "skipped",
+        "succeeded",
+        "skipped",
+    ]
+    assert out["answer_error"].iloc[1] == "api_error: busy; run the cell again to ask anew"
+    assert len(emulator.batches) == 1
+    emulator.rules = ()
+    again = more.claude.batch("{text}", client=client)
+    assert [batch.total for batch in emulator.batches] == [3, 2]
+    assert again["answer"].notna().tolist() == [True, True, True, False, True, True]
+
+
+def test_batches_that_still_run_are_warned_of(
+    frame: pd.DataFrame, connect: Connect, home: Path
+) -> None:
+    """What they hold cannot be seen yet, and would be paid twice."""
+    emulator = Emulator(duration=0.0)
+    client = connect(emulator)
+    frame.iloc[:1].claude.batch("{text}", client=client)
+    emulator._duration = 3600.0
+    frame.claude.submit("{text}", client=client)
+    session.crew.leave(60.0)
+    lose_ledger(home)
+
+    with pytest.warns(
+        UserWarning, match="still running: 1, which cannot be seen into; call recover"
+    ):
+        out = cbp.recover(frame, "{text}", client=client).result()
+    assert out["answer"].notna().tolist() == [True, False, True, False, False]
+
+
+def test_nothing_found_is_said(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, clock: JumpingClock
+) -> None:
+    """Another frame's batches are no answers, and nothing is attached."""
+    send(emulator, "theirs")
+    clock.advance(3600.0)
+
+    with pytest.raises(cbp.RunNotFoundError, match=r"answers this frame \(batches read: 1\)"):
+        cbp.recover(frame, "{text}", client=client)
+    assert cbp.runs().empty
+
+
+def test_the_newest_good_answer_wins(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """Of a request asked twice, an answer beats a failure, whichever came last."""
+    first = frame.claude.batch("{text}", client=client)
+    emulator.rules = (Rule(outcome="errored"),)
+    frame.claude.batch("{text}", client=client, reuse=False)
+    lose_ledger(home)
+
+    pd.testing.assert_frame_equal(cbp.recover(frame, "{text}", client=client).result(), first)
+
+
+def test_a_frame_changed_in_place_gets_no_wrong_answers(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """The run joins to the frame as it was given."""
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    run = cbp.recover(frame, "{text}", client=client)
+    frame.loc[:, "text"] = frame["text"].to_numpy()[::-1]
+    frame.index = pd.RangeIndex(5)
+
+    pd.testing.assert_frame_equal(run.result(), told)
+
+
+def test_recovering_with_a_ledger_reads_no_results(
+    frame: pd.DataFrame, client: Any, emulator: Emulator
+) -> None:
+    """What the ledger knows is not asked of the server."""
+    told = frame.claude.batch("{text}", client=client)
+    calls = len(emulator.calls)
+    out = cbp.recover(frame, "{text}", client=client).result()
+
+    pd.testing.assert_frame_equal(out, told)
+    assert len(emulator.calls) == calls
+
+
+# keys
+
+
+def test_a_rotated_key_of_the_workspace_collects(frame: pd.DataFrame, connect: Connect) -> None:
+    """The workspace is what counts, not the key."""
+    emulator = Emulator(duration=0.0, workspaces={"old": "one", "new": "one", "alien": "two"})
+    run = frame.claude.submit("{text}", client=connect(emulator, "old"))
+    session.crew.leave(60.0)
+    out = cbp.run(run.id, client=connect(emulator, "new")).result(frame)
+    again = frame.claude.batch("{text}", client=connect(emulator, "new"))
+
+    assert out["answer"].notna().sum() == 4
+    pd.testing.assert_frame_equal(again, out)
+    assert len(emulator.batches) == 1
+
+
+def test_a_key_of_another_workspace_is_told_so(
+    frame: pd.DataFrame, connect: Connect, clock: JumpingClock
+) -> None:
+    """At once, not after the quarter of an hour that a 404 is given."""
+    emulator = Emulator(duration=60.0, clock=clock.now, workspaces={"old": "one", "alien": "two"})
+    run = frame.claude.submit("{text}", client=connect(emulator, "old"))
+    session.crew.leave(60.0)
+    began = clock.now()
+
+    with pytest.raises(cbp.PausedError, match="key belongs to the workspace 'two', but the run to"):
+        cbp.run(run.id, client=connect(emulator, "alien")).result(frame)
+    assert clock.now() - began < 60
+    assert cbp.run(run.id, client=connect(emulator, "old")).result(frame)["answer"].notna().any()
