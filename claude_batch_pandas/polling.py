@@ -64,15 +64,29 @@ def judge(error: APIError | CredentialsError, lasted: float) -> Verdict:
     return Verdict.WAIT if status in PASSING else Verdict.PAUSE
 
 
-def explain(error: APIError | CredentialsError) -> str:
-    """Return what a paused run says about the error behind it."""
+HINTS = {
+    401: "Check the API key, then call again; the run goes on where it is.",
+    403: "The key may not do this; check its workspace and permissions, then call again.",
+    404: "The batch is not visible: it belongs to another workspace or key, or was deleted. "
+    "Use the key that sent it, then call again.",
+}
+HINTS_OF_SENDING = HINTS | {
+    404: "The server takes no batches at this address; check ANTHROPIC_BASE_URL, then call again.",
+    413: "The server takes less at once; ask with a smaller shard_size= and reuse=False.",
+}
+
+
+def explain(error: APIError | CredentialsError, *, is_sending: bool = False) -> str:
+    """Return what a paused run says about the error behind it.
+
+    Parameters
+    ----------
+    error : APIError or CredentialsError
+    is_sending : bool
+        Whether a batch was being sent, not looked at.
+    """
     if isinstance(error, CredentialsError):
         return str(error)
-    hints = {
-        401: "Check the API key, then call again; the run goes on where it is.",
-        403: "The key may not do this; check its workspace and permissions, then call again.",
-        404: "The batch is not visible: it belongs to another workspace or key, or was deleted. "
-        "Use the key that sent it, then call again.",
-    }
+    hints = HINTS_OF_SENDING if is_sending else HINTS
     hint = hints.get(error.status or 0, "Mend the cause, then call again; nothing is lost.")
     return f"{error} {hint}"

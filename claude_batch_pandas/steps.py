@@ -241,7 +241,7 @@ class Steps:
         store = self.engine.store
         if error.code in SPENT or (is_refusal(error) and error.status is not None):
             store.mark_planned(shard)
-            raise PausedError(explain(error))
+            raise PausedError(explain(error, is_sending=True))
         if is_refusal(error):  # the connection was never made
             store.mark_planned(shard)
             self._weather(error, agenda)
