@@ -3,15 +3,19 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+PIN :=# what to install beside the package
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types help
+.PHONY: demo test oldest lint types help
 
 demo: $(VENV)/.has-emulator  ## label 3,080 real queries, crash, resume; no API key needed
 	@$(PYTHON) -m claude_batch_pandas demo
 
 test: $(VENV)/.has-dev  ## run the tests
 	@$(PYTHON) -m pytest
+
+oldest:  ## run the tests on the oldest pandas that is supported
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest PIN="'pandas<2.3'"
 
 lint: $(VENV)/.has-dev  ## check style and format
 	$(PYTHON) -m ruff check
@@ -35,10 +39,10 @@ define install
 	set -e; \
 	echo "Installing claude-batch-pandas[$(1)] into $(VENV) ..."; \
 	if command -v uv >/dev/null 2>&1; then \
-		uv pip install --quiet --python $(PYTHON) --editable '.[$(1)]'; \
+		uv pip install --quiet --python $(PYTHON) --editable '.[$(1)]' $(PIN); \
 	else \
 		$(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip >/dev/null; \
-		$(PYTHON) -m pip install --quiet --editable '.[$(1)]'; \
+		$(PYTHON) -m pip install --quiet --editable '.[$(1)]' $(PIN); \
 	fi; \
 	touch $(VENV)/.has-$(1)
 endef

@@ -146,7 +146,10 @@ class Client:
         """
         batch = _read(self._get(f"{BATCHES}/{_safe(batch_id)}"))
         if batch.id != batch_id:
-            msg = f"Asked for batch {batch_id}, the server answered with another one."
+            msg = (
+                f"Asked for batch {batch_id}, the server answered with another one. Check what "
+                "ANTHROPIC_BASE_URL leads to."
+            )
             raise APIError(msg)
         return batch
 
@@ -165,7 +168,10 @@ class Client:
                 query["before_id"] = cursor
             answer, page, batches = self._page(query)
             if any(batch.id == cursor for batch in batches) or (found and batches[:1] == found[:1]):
-                msg = "The server's list gave the same page again, so before_id is of no use there."
+                msg = (
+                    f"The server's list gave the same page again for before_id={cursor}, so no "
+                    "batch can be looked for there. Check what ANTHROPIC_BASE_URL leads to."
+                )
                 raise APIError(msg)
             found = [*batches, *found]
             if cursor is None or not page.get("has_more") or not batches:
@@ -259,7 +265,10 @@ class Client:
         page = read_json(answer.status_code, answer.content)
         data = page.get("data")
         if not isinstance(data, list):
-            msg = "The server's list of batches has no data."
+            msg = (
+                f"The server answered {answer.status_code} with a list of batches that has no "
+                "data. Check what ANTHROPIC_BASE_URL leads to."
+            )
             raise APIError(msg, status=answer.status_code)
         return answer, page, [read_batch(item) for item in data]
 
@@ -399,7 +408,7 @@ def _read(response: httpx2.Response) -> Batch:
 
 def _safe(batch_id: str) -> str:
     if not BATCH_ID.fullmatch(batch_id):
-        msg = f"{batch_id[:80]!r} is not a batch id; they look like 'msgbatch_01...'."
+        msg = f"{batch_id[:80]!r} is not a batch id; they look like 'msgbatch_01...'; the Console lists them."
         raise InputError(msg)
     return batch_id
 

@@ -57,7 +57,9 @@ class Lock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            msg = f"The lock {self._path} cannot be opened: {error.strerror}."
+            msg = (
+                f"The lock {self._path} cannot be opened: {error.strerror}. Check its permissions."
+            )
             raise LedgerError(msg) from error
         with contextlib.ExitStack() as undo:  # an interrupt while waiting leaves no file open
             undo.callback(os.close, descriptor)

@@ -159,7 +159,9 @@ class Renderer:
     def _constant_blocks(self, size: int) -> Iterator[Rendered]:
         tails, digests = self.encoder.constant()
         if len(self.encoder.head) > LARGEST_PARAMS:
-            msg = f"The prompt is too large: {TOO_LARGE.format(len(self.encoder.head))}."
+            msg = (
+                f"The prompt is too large: {TOO_LARGE.format(len(self.encoder.head))}. Shorten it."
+            )
             raise InputError(msg)
         for start in range(0, len(self.source), size):
             length = min(size, len(self.source) - start)

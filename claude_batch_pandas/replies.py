@@ -34,7 +34,10 @@ def read_json(status: int, content: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
-        msg = f"The server answered {status} with something that is not the API's JSON."
+        msg = (
+            f"The server answered {status} with something that is not the API's JSON. Check the "
+            "network (a portal?) and ANTHROPIC_BASE_URL."
+        )
         raise APIError(msg, status=status)
     return value
 
@@ -63,7 +66,10 @@ def read_batch(value: Any) -> Batch:
             return batch
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         pass
-    msg = "The server answered with something that is not a message batch."
+    msg = (
+        "The server answered with something that is not a message batch. Check the network (a "
+        "portal?) and ANTHROPIC_BASE_URL."
+    )
     raise APIError(msg)
 
 

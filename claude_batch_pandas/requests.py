@@ -250,7 +250,7 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(msg)
     for name, value in params.items():
         if not isinstance(name, str):
-            msg = f"params has the key {name!r}, a {type(name).__name__}; parameters have names."
+            msg = f"params has the key {name!r}, a {type(name).__name__}; parameters have names, such as 'metadata'."
             raise InputError(msg)
         _dump(name, value)
     return dict(params)

@@ -133,7 +133,10 @@ def _latest_lines(
             both = zip(ordinals, _requests(spool, shard), strict=True)
             lines.update({ordinal: line for ordinal, line in both if ordinal in wanted})
         except (OSError, ValueError) as error:
-            msg = f"The requests of shard {shard.number} of run {shard.run_id} are gone: {error}."
+            msg = (
+                f"The requests of shard {shard.number} of run {shard.run_id} are gone ({error}). "
+                "Run the cell with reuse=False to ask them anew."
+            )
             raise LedgerError(msg) from error
     return lines
 

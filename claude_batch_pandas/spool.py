@@ -173,7 +173,10 @@ class Body:
         try:
             self.size = path.stat().st_size
         except OSError as error:
-            msg = f"The request body {path} cannot be read: {error.strerror}."
+            msg = (
+                f"The request body {path} cannot be read: {error.strerror}. Restore the file, or "
+                "run the cell again with reuse=False."
+            )
             raise LedgerError(msg) from error
 
     def __iter__(self) -> Iterator[bytes]:
@@ -248,5 +251,8 @@ def _as_ledger_error(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        msg = f"Could not {doing}: {error.strerror or error}."
+        msg = (
+            f"Could not {doing}: {error.strerror or error}. Check the disk and the permissions, "
+            "then call again."
+        )
         raise LedgerError(msg) from error

@@ -293,7 +293,8 @@ class Store:
             if changed.rowcount != 1:
                 msg = (
                     f"Shard {shard.number} of run {shard.run_id} changed under us: attempt "
-                    f"{shard.attempt} is gone. Another process works on this run."
+                    f"{shard.attempt} is gone. Another process works on this run; when it is done, "
+                    "call again."
                 )
                 raise LedgerError(msg)
 

@@ -440,7 +440,7 @@ def test_a_list_without_batches_is_refused(value: Any) -> None:
     """An answer that is no list never means that nothing was created."""
     client, _ = client_of(answer(json=value))
 
-    with pytest.raises(APIError, match=r"list of batches has no data|not a message batch"):
+    with pytest.raises(APIError, match=r"list of batches that has no data|not a message batch"):
         client.list()
 
 
