@@ -17,7 +17,7 @@ from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import RECIPE, Planner
-from claude_batch_pandas.records import Batch
+from claude_batch_pandas.records import Batch, RunState
 from claude_batch_pandas.rendering import Rendered
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
@@ -186,7 +186,7 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
 def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery.Harvest:
     """Attach and collect every batch that answers a row; say what was not found."""
     digests = recovery.digests_of(blocks)
-    _, known = look_up(engine, reuse=True)
+    scope, known = look_up(engine, reuse=True)
     places = {
         digest: place
         for digest, place in zip(digests, known.find(digests), strict=True)
@@ -195,11 +195,13 @@ def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery
     wanted = {digest[: attaching.HASH_BYTES]: digest for digest in digests if digest not in places}
     owned, now = engine.store.batch_ids(), engine.clock.now()
     search = recovery.search(engine.client, owned, wanted, now)
-    records = []
     for batch in search.found:
         run_id = _attach(engine, call, batch)
         Run(run_id, engine, crew, lambda: hook_for(call.progress)).wait()
-        records.append(engine.store.run(run_id))
+    # Batches that were attached before, too: by hand, or by a call like this that was cut short.
+    attached = [run for run in engine.store.runs() if run.attached and run.scope == scope]
+    records = [run for run in attached if run.state is RunState.ENDED]
+    search.running += len(attached) - len(records)
     found = recovery.harvest(engine.reader(), records, wanted, places)
     if words := recovery.explain(search, found, len(digests)):
         warnings.warn(words, UserWarning, stacklevel=4)

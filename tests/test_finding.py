@@ -246,6 +246,17 @@ def test_nothing_found_is_said(
     assert cbp.runs().empty
 
 
+def test_what_was_attached_before_is_found_too(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """A batch that was attached by hand, or by a call that was cut short, still has answers."""
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    cbp.attach(emulator.batches[0].id, client=client).wait()
+
+    pd.testing.assert_frame_equal(cbp.recover(frame, "{text}", client=client).result(), told)
+
+
 def test_the_newest_good_answer_wins(
     frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
 ) -> None:
