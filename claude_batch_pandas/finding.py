@@ -8,9 +8,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import attaching, frames, locks, recovery
+from claude_batch_pandas import attaching, frames, indexes, locks, recovery
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError
@@ -171,6 +172,7 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
     blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
     engine = build_engine(call.client)
     found = _harvest(engine, call, blocks)
+    index = indexes.dump(data.index)
     with locks.held(engine.store.home / locks.PLANNING):
         planner = Planner(
             renderer,
@@ -178,9 +180,11 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
             engine.spool,
             record_of(recipe, call, engine.clock.now()),
             lambda: (find_scope(engine), found),
+            index=indexes.digest(data.index, index),
         )
-        run_id = settle(planner.plan(), engine, data)
-    return Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, data).start()
+        run_id = settle(planner.plan(), engine, index)
+    hook = partial(hook_for, call.progress)
+    return Run(run_id, engine, crew, hook, recipe, data, data.index).start()
 
 
 def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery.Harvest:

@@ -6,8 +6,6 @@ mask of what is missing; coming back, answers become new columns of a new frame.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -263,60 +261,6 @@ def _value(row: Result) -> str | None:
     if row.status is RowStatus.SUCCEEDED:
         return row.text
     return row.text or None if row.status is RowStatus.TRUNCATED else None
-
-
-def dump_index(index: pd.Index) -> bytes | None:
-    """Return an index as Parquet bytes; None when Parquet would change its labels."""
-    labels: Any = list(range(index.nlevels)) if index.nlevels > 1 else 0
-    levels = index.to_frame(index=False, name=labels)
-    levels.columns = pd.Index([str(i) for i in range(index.nlevels)])
-    if not all(_is_faithful(levels[name]) for name in levels):
-        return None
-    levels.attrs = {"names": json.dumps([_plain(name) for name in index.names])}
-    buffer = io.BytesIO()
-    try:
-        levels.to_parquet(buffer, index=False)
-    except (TypeError, ValueError, OverflowError, NotImplementedError):
-        return None  # pyarrow's errors are ValueErrors and TypeErrors
-    return buffer.getvalue()
-
-
-def load_index(data: bytes | None, rows: int) -> pd.Index:
-    """Return a saved index, or the positions when none could be saved."""
-    if data is None:
-        return pd.RangeIndex(rows)
-    levels = pd.read_parquet(io.BytesIO(data))
-    told = json.loads(levels.attrs.get("names", "[null]"))
-    names = [tuple(name) if isinstance(name, list) else name for name in told]
-    if levels.shape[1] == 1:
-        index: pd.Index = pd.Index(levels["0"].array, name=names[0])
-        return index
-    return pd.MultiIndex.from_frame(levels, names=names)
-
-
-def id_index(names: Sequence[str | None], rows: int) -> pd.Index:
-    """Return custom_ids as an index, or the positions while they are not known."""
-    if not names:
-        return pd.RangeIndex(rows)
-    index: pd.Index = pd.Index(pd.array(list(names), dtype=STRING), name="custom_id")
-    return index
-
-
-def _is_faithful(labels: pd.Series) -> bool:
-    """Tell whether Parquet gives labels back as they were; objects of many kinds it does not."""
-    if labels.dtype != object:
-        return True
-    kind = pd.api.types.infer_dtype(labels, skipna=True)
-    return kind in {"string", "empty"} or (kind in {"integer", "date"} and not labels.isna().any())
-
-
-def _plain(name: Any) -> Any:
-    """Return the name of an index level as JSON can hold it; None for what it cannot."""
-    if isinstance(name, tuple):
-        return [_plain(part) for part in name]
-    if isinstance(name, np.generic):
-        return name.item()
-    return name if isinstance(name, str | int | float) else None
 
 
 def on_index(index: pd.Index, columns: Mapping[str, Any]) -> pd.DataFrame:

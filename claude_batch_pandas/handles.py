@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import attaching, catalog, frames, locks, money, report, resending
+from claude_batch_pandas import attaching, catalog, frames, indexes, locks, money, report, resending
 from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, WaitTimeoutError
@@ -52,6 +52,7 @@ class Run:
         make_hook: Callable[[], Hook],
         asked: Recipe | None = None,
         frame: Any = None,
+        index: Any = None,
     ) -> None:
         self.id = run_id
         self._engine = engine
@@ -60,6 +61,7 @@ class Run:
         self._asked = asked  # None when only the ledger knows it
         # What `result` joins to when it is given no frame; safe from changes made in place since.
         self._frame = None if frame is None else frames.snapshot(frame)
+        self._labels = index  # None when only the ledger knows it
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
@@ -396,10 +398,18 @@ class Run:
     def _index(self) -> Any:
         record, folder = self._record, self._engine.spool.folder(self.id)
         if record.attached:
-            return frames.id_index(catalog.load_ids(folder, 0), record.rows)
+            return indexes.of_ids(catalog.load_ids(folder, 0), record.rows)
+        if self._labels is not None:
+            return self._labels
         path = folder / INDEX
         data = path.read_bytes() if path.exists() else None
-        return frames.load_index(data, record.rows)
+        if data is None:
+            msg = (
+                f"The index of run {self.id} has labels that could not be saved, so its rows are "
+                "numbered by position here. Pass the frame, result(df), to have them joined to it."
+            )
+            warnings.warn(msg, UserWarning, stacklevel=4)
+        return indexes.load(data, record.rows)
 
     def _match(self, df: Any) -> Matched:
         """Find the rows of a frame among what the run asked; refuse a frame that shares none."""

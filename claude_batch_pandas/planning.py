@@ -96,6 +96,9 @@ class Planner:
     shard_size : int or None
     max_in_flight : int
         Requests that may be open at once.
+    index : str
+        What tells the frame's index from another: the same rows under other labels are another
+        run, so that no answer comes back under a label it was not asked for.
     """
 
     renderer: Renderer | FunctionRenderer
@@ -105,6 +108,7 @@ class Planner:
     look_up: Callable[[], tuple[Scope, Known]]
     shard_size: int | None = None
     max_in_flight: int = MAX_BATCH_REQUESTS
+    index: str = ""
     _seen: dict[bytes, int] = field(default_factory=dict)
     _rows: array[int] = field(default_factory=lambda: array("i"))
     _references: array[int] = field(default_factory=lambda: array("I"))
@@ -254,7 +258,7 @@ class Planner:
     def _key(self, scope: Scope, digests: bytes) -> str:
         """Return what two calls share exactly when they ask the same of the same rows."""
         record = self.record
-        told = json.dumps([*scope, record.name, record.output])
+        told = json.dumps([*scope, record.name, record.output, self.index])
         key = hashlib.sha256(told.encode())
         reasons = [
             hashlib.sha256(f"{status} {why}".encode()).digest()[: catalog.DIGEST.itemsize]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from claude_batch_pandas import frames, locks
+from claude_batch_pandas import frames, indexes, locks
 from claude_batch_pandas.calls import Call, recipe_of, record_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.client import Client
@@ -69,6 +69,7 @@ def submit(data: Any, call: Call) -> Run:
         _connector(call.client)()  # without credentials, nothing is written either
     engine = build_engine(call.client)
     record = record_of(recipe, call, engine.clock.now())
+    index = indexes.dump(data.index)
     with locks.held(engine.store.home / locks.PLANNING):
         engine.spool.sweep({run.id for run in engine.store.runs()})
         planner = Planner(
@@ -79,9 +80,10 @@ def submit(data: Any, call: Call) -> Run:
             lambda: look_up(engine, reuse=call.reuse),
             call.shard_size,
             engine.max_in_flight,
+            indexes.digest(data.index, index),
         )
-        run_id = settle(planner.plan(), engine, data)
-    run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe)
+        run_id = settle(planner.plan(), engine, index)
+    run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
     return run.start()
 
 
@@ -189,8 +191,16 @@ def look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
     return scope, Catalog(engine.spool, engine.store.history(scope) if reuse else [])
 
 
-def settle(draft: Draft, engine: Engine, data: Any) -> str:
-    """Make a draft a run, or find the run that it is; return the run's id."""
+def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
+    """Make a draft a run, or find the run that it is; return the run's id.
+
+    Parameters
+    ----------
+    draft : Draft
+    engine : Engine
+    index : bytes or None
+        The frame's, as far as it can be saved.
+    """
     record, store, spool = draft.record, engine.store, engine.spool
     existing = store.find(record.key)
     if existing is not None and any(
@@ -200,7 +210,6 @@ def settle(draft: Draft, engine: Engine, data: Any) -> str:
     if existing is not None and (record.reuse or _is_unfinished_twin(existing)):
         spool.discard(record.id)
         return existing.id
-    index = frames.dump_index(data.index)
     if index is not None:
         write(spool.draft(record.id) / INDEX, index)
     spool.publish(record.id)

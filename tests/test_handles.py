@@ -53,6 +53,35 @@ def test_result_without_the_frame_is_on_the_saved_index(frame: pd.DataFrame, cli
     assert out["answer"].tolist() == [f"[simulated] row {i}" for i in range(6)]
 
 
+def test_the_same_rows_under_other_labels_never_get_each_others_labels(
+    frame: pd.DataFrame, client: Any, emulator: Emulator
+) -> None:
+    """Whatever index a frame has now is the index of what comes back, and nothing is sent."""
+    first = frame.claude.submit("{text}", client=client).wait()
+    other = frame.set_axis(pd.Index([3, 1, 2, 6, 5, 4]))
+    run = other.claude.submit("{text}", client=client).wait()
+    awaited = asyncio.run(_result(run))
+
+    for found in (run.result(), run.details(), awaited, cbp.run(run.id).result()):
+        assert found.index.tolist() == [3, 1, 2, 6, 5, 4]
+    assert first.result().index.tolist() == list("aabbcc")
+    assert len(emulator.batches) == 1
+
+
+def test_labels_that_cannot_be_saved_are_known_here_and_warned_of_there(
+    frame: pd.DataFrame, client: Any
+) -> None:
+    """In another process positions stand in for them, and nobody takes them for labels."""
+    odd = frame.set_axis(pd.Index([1j, 2j, 3j, 4j, 5j, 6j]))
+    run = odd.claude.submit("{text}", client=client).wait()
+
+    assert run.result().index.tolist() == odd.index.tolist()
+    with pytest.warns(UserWarning, match=r"labels that could not be saved.*Pass the frame, result"):
+        there = cbp.run(run.id).result()
+    assert there.index.name == "position"
+    assert cbp.run(run.id).result(odd).index.tolist() == odd.index.tolist()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,0 +1,114 @@
+"""A frame's index, on disk and back: the same labels or none, never others.
+
+Most indexes are Parquet. One of several kinds of labels (numbers, and a word for the total) is JSON.
+What neither can hold is not saved, and positions stand in for it under a name that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from claude_batch_pandas.frames import STRING
+
+PARQUET = b"PAR1"  # begins a Parquet file
+PLAIN = frozenset({str, int, float, bool, type(None)})  # what JSON gives back as it was
+POSITION = "position"  # names the index that stands in for one that could not be saved
+
+
+def dump(index: pd.Index) -> bytes | None:
+    """Return an index as bytes; None when neither Parquet nor JSON would keep its labels."""
+    names = [_plain(name) for name in index.names]
+    labels: Any = list(range(index.nlevels)) if index.nlevels > 1 else 0
+    frame = index.to_frame(index=False, name=labels)  # by number: names may repeat, or be numbers
+    levels = [frame[name] for name in frame]
+    for is_kept, write in ((_is_faithful, _parquet), (_is_plain, _json)):
+        if all(is_kept(level) for level in levels):
+            # pyarrow's errors are ValueErrors and TypeErrors, and so are Unicode's and JSON's.
+            with contextlib.suppress(TypeError, ValueError, OverflowError, NotImplementedError):
+                return write(levels, names)
+    return None
+
+
+def load(data: bytes | None, rows: int) -> pd.Index:
+    """Return a saved index, or the positions when none could be saved."""
+    if data is None:
+        return pd.RangeIndex(rows, name=POSITION)
+    if data.startswith(PARQUET):
+        frame = pd.read_parquet(io.BytesIO(data))
+        told = json.loads(frame.attrs.get("names", "[null]"))
+        levels: list[Any] = [frame[name].array for name in frame]
+    else:
+        whole = json.loads(data)
+        told = whole["names"]
+        levels = [np.array([*level, None], dtype=object)[:-1] for level in whole["levels"]]
+    names = [tuple(name) if isinstance(name, list) else name for name in told]
+    if len(levels) == 1:
+        index: pd.Index = pd.Index(levels[0], name=names[0])
+        return index
+    return pd.MultiIndex.from_arrays(levels, names=names)
+
+
+def digest(index: pd.Index, data: bytes | None) -> str:
+    """Return what two indexes share exactly when their labels are the same.
+
+    Parameters
+    ----------
+    index : pandas.Index
+    data : bytes or None
+        What `dump` returned for it.
+    """
+    if data is None:
+        data = "\n".join(map(repr, [*index.names, *index.tolist()])).encode(errors="replace")
+    return hashlib.sha256(data).hexdigest()
+
+
+def of_ids(names: Sequence[str | None], rows: int) -> pd.Index:
+    """Return custom_ids as an index, or the positions while they are not known."""
+    if not names:
+        return pd.RangeIndex(rows, name=POSITION)
+    index: pd.Index = pd.Index(pd.array(list(names), dtype=STRING), name="custom_id")
+    return index
+
+
+def _parquet(levels: Sequence[pd.Series], names: Sequence[Any]) -> bytes:
+    frame = pd.DataFrame({str(i): level.array for i, level in enumerate(levels)})
+    frame.attrs = {"names": json.dumps(names)}
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _json(levels: Sequence[pd.Series], names: Sequence[Any]) -> bytes:
+    told = {"names": names, "levels": [level.tolist() for level in levels]}
+    return json.dumps(told, ensure_ascii=False).encode()
+
+
+def _is_faithful(labels: pd.Series) -> bool:
+    """Tell whether Parquet gives labels back as they were; objects of many kinds it does not."""
+    if labels.dtype != object:
+        return True
+    kind = pd.api.types.infer_dtype(labels, skipna=True)
+    return kind in {"string", "empty"} or (kind in {"integer", "date"} and not labels.hasnans)
+
+
+def _is_plain(labels: pd.Series) -> bool:
+    return labels.dtype == object and {type(label) for label in labels} <= PLAIN
+
+
+def _plain(name: Any) -> Any:
+    """Return the name of an index level as JSON can hold it; None for what it cannot."""
+    if isinstance(name, tuple):
+        return [_plain(part) for part in name]
+    if isinstance(name, np.generic):
+        return name.item()
+    if isinstance(name, str):
+        return name.encode(errors="replace").decode()
+    return name if isinstance(name, int | float) else None

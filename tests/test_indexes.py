@@ -1,0 +1,146 @@
+"""An index on disk comes back as it was, or not at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from claude_batch_pandas import indexes
+from tests.strategies import indexes as drawn_indexes
+
+DAY = dt.datetime(2024, 2, 29)  # noqa: DTZ001 - an index may be naive
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=100)
+def test_saved_index_comes_back(data: st.DataObject) -> None:
+    """An index of any common kind survives the disk: labels, order, names and levels."""
+    rows = data.draw(st.integers(0, 5))
+    index = data.draw(drawn_indexes(rows))
+    found = indexes.load(indexes.dump(index), rows)
+
+    assert found.tolist() == index.tolist()
+    assert list(found.names) == list(index.names)
+    assert found.nlevels == index.nlevels
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.CategoricalIndex(["a", "b"], categories=["b", "a", "c"], ordered=True),
+        pd.period_range("2024-01", periods=2, freq="M"),
+        pd.interval_range(0, 2),
+        pd.Index([1, None], dtype="int64[pyarrow]"),
+        pd.Index([1, None], dtype="Int64"),
+        pd.Index([True, False]),
+        pd.Index([DAY.date(), DAY.date()]),
+        pd.MultiIndex.from_tuples([(1, "b"), (1, "b")], names=["x", None]),
+        pd.MultiIndex.from_arrays([[], []], names=["x", "y"]),
+    ],
+    ids=lambda index: f"{type(index).__name__} {index.dtype} {len(index)}",
+)
+def test_saved_index_keeps_its_dtype(index: pd.Index) -> None:
+    """Categories, periods, intervals and Arrow types survive the disk as they are."""
+    found = indexes.load(indexes.dump(index), len(index))
+
+    pd.testing.assert_index_equal(found, index, exact=True)
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "a"], [None, 0], ["0", 0]], ids=["twice", "number of the other", "digits"]
+)
+def test_saved_index_may_have_odd_level_names(names: list[Any]) -> None:
+    """Level names may repeat, or look like a level's number."""
+    index = pd.MultiIndex.from_tuples([(1, 2), (3, 4)], names=names)
+    found = indexes.load(indexes.dump(index), 2)
+
+    assert found.tolist() == index.tolist()
+    assert list(found.names) == names
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index([1j, 2j]),
+        pd.Index([object(), object()]),
+        pd.Index([1, "a\ud800"]),
+        pd.Index([uuid.UUID(int=1), uuid.UUID(int=2)]),
+    ],
+    ids=["complex", "object", "surrogate", "uuid"],
+)
+def test_index_that_cannot_be_saved_becomes_positions(index: pd.Index) -> None:
+    """It never stops a run; positions stand in for it, under a name that says so."""
+    saved = indexes.dump(index)
+    found = indexes.load(saved, 2)
+
+    assert found.equals(index) or (saved is None and found.name == "position")
+    assert found.equals(index) or found.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index([1, 2.5, "total", None, True], name="line"),
+        pd.Index([2**70, 1]),
+        pd.MultiIndex.from_arrays([[1, "a"], [2.5, "b"]], names=["k", None]),
+    ],
+    ids=["kinds", "huge", "levels"],
+)
+def test_labels_of_many_kinds_come_back(index: pd.Index) -> None:
+    """A column of numbers with a word at its end is what spreadsheets have."""
+    found = indexes.load(indexes.dump(index), len(index))
+
+    assert [repr(label) for label in found] == [repr(label) for label in index]
+    assert list(found.names) == list(index.names)
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_indexes_share_a_digest_exactly_when_they_are_equal(data: st.DataObject) -> None:
+    """A run belongs to its labels: the same rows under other ones are another run."""
+    one, two = (data.draw(drawn_indexes(2)) for _ in range(2))
+    digests = [indexes.digest(index, indexes.dump(index)) for index in (one, two)]
+    alike = bool(one.identical(two))
+
+    assert (digests[0] == digests[1]) is alike or not alike
+    if alike or one.tolist() != two.tolist():
+        assert (digests[0] == digests[1]) is alike
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index([(1, 2), (3, 4)], tupleize_cols=False),
+        pd.Index(["a", b"b"]),
+        pd.Index([1, None], dtype=object),
+        pd.MultiIndex.from_arrays([["a", b"b"], [1, 2]]),
+    ],
+    ids=["tuples", "text and bytes", "integer and None", "level of text and bytes"],
+)
+def test_saved_labels_are_never_changed(index: pd.Index) -> None:
+    """Labels that the disk would change become positions; they never come back as others."""
+    found = indexes.load(indexes.dump(index), 2)
+
+    assert repr(found.tolist()) in {repr(index.tolist()), "[0, 1]"}
+
+
+def test_a_name_that_is_not_utf8_costs_only_itself() -> None:
+    """The labels come back, under a name that can be written."""
+    found = indexes.load(indexes.dump(pd.Index([1, 2], name="a\ud800")), 2)
+
+    pd.testing.assert_index_equal(found, pd.Index([1, 2], name="a?"))
+
+
+@pytest.mark.parametrize("name", [("a", "b"), np.int64(3), 1.5, "text", 7])
+def test_saved_index_keeps_its_name(name: Any) -> None:
+    """Whatever an index is called, it is called so when it comes back."""
+    found = indexes.load(indexes.dump(pd.Index([1, 2], name=name)), 2)
+
+    assert found.name == name
