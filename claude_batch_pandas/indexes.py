@@ -27,7 +27,8 @@ def dump(index: pd.Index) -> bytes | None:
     """Return an index as bytes; None when neither Parquet nor JSON would keep its labels."""
     names = [_plain(name) for name in index.names]
     labels: Any = list(range(index.nlevels)) if index.nlevels > 1 else 0
-    frame = index.to_frame(index=False, name=labels)  # by number: names may repeat, or be numbers
+    # By number: names may repeat, be numbers themselves, or be nothing that Arrow can hold.
+    frame = index.set_names([None] * index.nlevels).to_frame(index=False, name=labels)
     levels = [frame[name] for name in frame]
     for is_kept, write in ((_is_faithful, _parquet), (_is_plain, _json)):
         if all(is_kept(level) for level in levels):
