@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from claude_batch_pandas.emulator.caches import UNUSED, CacheUse
 from claude_batch_pandas.emulator.labels import choose
 from claude_batch_pandas.emulator.models import thinks
 from claude_batch_pandas.emulator.prompts import BYTES_PER_TOKEN, Prompt, read, tokens_of
@@ -36,7 +37,9 @@ _REFUSAL = {
 _CUT = {"max_tokens", "context_window"}
 
 
-def result(params: Mapping[str, Any], rule: Rule | None, digest: str) -> dict[str, Any]:
+def result(
+    params: Mapping[str, Any], rule: Rule | None, digest: str, cached: CacheUse = UNUSED
+) -> dict[str, Any]:
     """Return the `result` object of one line; `digest` makes its ids unique."""
     rule = rule or _ANSWERED
     if rule.outcome in {"expired", "canceled"}:
@@ -52,13 +55,20 @@ def result(params: Mapping[str, Any], rule: Rule | None, digest: str) -> dict[st
             "type": "errored",
             "error": {"type": "error", "error": error, "request_id": request_id},
         }
-    return {"type": "succeeded", "message": _message(params, rule, digest)}
+    return {"type": "succeeded", "message": message(params, rule, digest, cached)}
 
 
-def _message(params: Mapping[str, Any], rule: Rule, digest: str) -> dict[str, Any]:
+def message(
+    params: Mapping[str, Any],
+    rule: Rule | None,
+    digest: str,
+    cached: CacheUse = UNUSED,
+    service_tier: str = "batch",
+) -> dict[str, Any]:
     """Return a `Message` with every field that the SDK knows."""
+    rule = rule or _ANSWERED
     prompt = read(params)
-    message: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "id": f"msg_sim_{digest}",
         "type": "message",
         "role": "assistant",
@@ -70,23 +80,36 @@ def _message(params: Mapping[str, Any], rule: Rule, digest: str) -> dict[str, An
         "container": None,
         "diagnostics": None,
         "usage": {
-            "input_tokens": prompt.tokens,
+            **_input_usage(prompt.tokens, cached),
             "output_tokens": 1,
             "output_tokens_details": {"thinking_tokens": 0},
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": 0,
-            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
             "server_tool_use": None,
-            "service_tier": "batch",
+            "service_tier": service_tier,
             "inference_geo": params.get("inference_geo") or "global",
-            "speed": "standard",
+            "speed": params.get("speed") or "standard",
         },
     }
-    if rule.outcome == "refusal":
-        message["stop_details"] = _REFUSAL
+    if params["max_tokens"] == 0:
+        answer["stop_reason"] = "max_tokens"
+        answer["usage"]["output_tokens"] = 0
+    elif rule.outcome == "refusal":
+        answer["stop_details"] = _REFUSAL
     else:
-        _answer(message, params, rule, prompt, digest)
-    return message
+        _answer(answer, params, rule, prompt, digest)
+    return answer
+
+
+def _input_usage(tokens: int, cached: CacheUse) -> dict[str, Any]:
+    """Return the input's side of the usage: what no cache served is `input_tokens`."""
+    return {
+        "input_tokens": tokens - cached.read - cached.written,
+        "cache_creation_input_tokens": cached.written,
+        "cache_read_input_tokens": cached.read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": cached.written_5m,
+            "ephemeral_1h_input_tokens": cached.written_1h,
+        },
+    }
 
 
 def _answer(

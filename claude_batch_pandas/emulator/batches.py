@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from random import Random
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from claude_batch_pandas.emulator.answers import result
+from claude_batch_pandas.emulator.caches import UNUSED, CacheUse
 from claude_batch_pandas.emulator.checks import Frame
 from claude_batch_pandas.emulator.rules import Rule
 
@@ -53,16 +54,18 @@ class SimulatedBatch:
         created_at: float,
         duration: float,
         workspace: str,
-        betas: tuple[str, ...] = (),
+        betas: Sequence[str] = (),
         seed: int = 0,
         moving_counts: bool = False,
     ) -> None:
         self.id = id
         self.custom_ids = [frame.custom_id for frame in frames]
-        self.betas = betas
+        self.betas = tuple(betas)
         self.workspace = workspace
         self.created_at = created_at
         self.deleted = False
+        # What its requests used of the prompt cache, by position; the others used none.
+        self.cached: dict[int, CacheUse] = {}
         self._frames = frames
         self._planned = planned
         self._duration = duration + max((rule.delay for rule in planned.values()), default=0.0)
@@ -103,9 +106,14 @@ class SimulatedBatch:
         """Whether the results are gone."""
         return now >= self.created_at + ARCHIVED_AFTER
 
-    def look(self) -> None:
-        """Note that it was asked for: a batch of no duration ends at the first look."""
+    def look(self) -> bool:
+        """Note that it was asked for; whether that changed anything.
+
+        A batch of no duration ends at the first look.
+        """
+        first = self._duration == 0 and not self._looked_at
         self._looked_at = True
+        return first
 
     def cancel(self, now: float, settle: float) -> bool:
         """Cancel what has not been answered yet; False when it has ended already."""
@@ -117,6 +125,22 @@ class SimulatedBatch:
         self._canceled_at = now
         self._settled_at = now + settle
         return True
+
+    def saved(self) -> dict[str, Any]:
+        """Return what changes over a batch's life, to be written down."""
+        return {
+            "canceled_at": self._canceled_at,
+            "settled_at": None if self._canceled_at is None else self._settled_at,
+            "looked_at": self._looked_at,
+            "deleted": self.deleted,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what `saved` returned."""
+        self._canceled_at = saved["canceled_at"]
+        self._settled_at = math.inf if saved["settled_at"] is None else saved["settled_at"]
+        self._looked_at = saved["looked_at"]
+        self.deleted = saved["deleted"]
 
     def describe(self, now: float, host_url: str, *, status: str | None = None) -> dict[str, Any]:
         """Return the MessageBatch object; `status` overrides what the clock says."""
@@ -146,12 +170,13 @@ class SimulatedBatch:
         left_over = {"type": self._left_over}
         stem = self.id.removeprefix(PREFIX)
         lines: list[bytes] = []
-        for rank, position in enumerate(self._order):
+        for rank, position in enumerate(self.order):
             frame = self._frames[position]
             outcome = left_over
             if rank < finished:
                 digest = f"{stem}{position:06x}"
-                outcome = result(frame.decoded(), self._planned.get(position), digest)
+                use = self.cached.get(position, UNUSED)
+                outcome = result(frame.decoded(), self._planned.get(position), digest, use)
             line = {"custom_id": frame.custom_id, "result": outcome}
             lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
             if len(lines) == BLOCK:
@@ -161,7 +186,7 @@ class SimulatedBatch:
             yield b"".join(lines)
 
     @cached_property
-    def _order(self) -> list[int]:
+    def order(self) -> list[int]:
         """Positions in the order in which their answers come."""
         order = list(range(self.total))
         Random(f"{self._seed}/{self.id}").shuffle(order)  # noqa: S311 - a shuffle, not a secret
@@ -191,7 +216,7 @@ class SimulatedBatch:
             {"processing": 0, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
         )
         # All or none are the usual cases; only between them does the order matter.
-        done = self._order[:finished] if 0 < finished < self.total else ()
+        done = self.order[:finished] if 0 < finished < self.total else ()
         for position in done or (self._planned if finished else ()):
             if position not in self._planned:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
@@ -30,12 +31,25 @@ class RefusedError(Exception):
         The HTTP status.
     message : str
         What the API says, in its own style.
+    type : str
+        The error type.
+    headers : mapping of str to str
+        What the answer carries beside the usual.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str | None = None,  # noqa: A002 - the API's own word
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.type = type or type_of(status)
+        self.headers = dict(headers or {})
 
 
 def type_of(status: int) -> str:
@@ -43,6 +57,11 @@ def type_of(status: int) -> str:
     return TYPES.get(
         status, TYPES[500] if status >= HTTPStatus.INTERNAL_SERVER_ERROR else TYPES[400]
     )
+
+
+def status_of(error_type: str) -> int:
+    """Return the status the API sends an error type with; 500 for one nobody knows."""
+    return next((status for status, name in TYPES.items() if name == error_type), 500)
 
 
 def envelope(error_type: str, message: str, request_id: str) -> bytes:

@@ -10,7 +10,7 @@ import orjson
 from claude_batch_pandas.emulator.labels import labels_of, without_labels
 
 BYTES_PER_TOKEN = 3.1  # English on the tokenizer of the 5.x models
-_MEDIA_TOKENS = 1_500  # an image or a page, roughly; its base64 says nothing about its tokens
+MEDIA_TOKENS = 1_500  # an image or a page, roughly; its base64 says nothing about its tokens
 _MEDIA = {"image", "document"}
 _OVERHEAD_TOKENS = 8  # what surrounds even the shortest prompt
 
@@ -30,7 +30,7 @@ def tokens_of(text: str) -> int:
 
 def last_user_text(params: Mapping[str, Any]) -> str:
     """Return the text of the last user turn."""
-    # The first turn is the user's: that was checked when the batch came.
+    # The first turn is the user's: that was checked when the request came.
     turns = (turn for turn in reversed(params["messages"]) if turn["role"] == "user")
     content = next(turns)["content"]
     return content if isinstance(content, str) else "\n".join(_texts(content))
@@ -48,7 +48,7 @@ def read(params: Mapping[str, Any]) -> Prompt:
             parts.append(content)
         else:
             parts += _texts(content)
-            tokens += _MEDIA_TOKENS * sum(block.get("type") in _MEDIA for block in content)
+            tokens += MEDIA_TOKENS * sum(map(is_media, content))
     whole = "\n".join(parts)
     size = _size(whole)
     for name in ("tools", "output_config"):
@@ -59,6 +59,16 @@ def read(params: Mapping[str, Any]) -> Prompt:
     if labels:
         text = without_labels(text)
     return Prompt(text, labels, tokens + round(size / BYTES_PER_TOKEN))
+
+
+def is_media(block: Mapping[str, Any]) -> bool:
+    """Whether a block is an image or a document."""
+    return block.get("type") in _MEDIA
+
+
+def text_size(block: Mapping[str, Any]) -> int:
+    """Return the length of a block's text in bytes."""
+    return sum(map(_size, _texts([block])))
 
 
 def _size(text: str) -> int:

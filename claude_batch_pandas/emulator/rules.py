@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from claude_batch_pandas.emulator.checks import Frame, params_error, read_params
+from claude_batch_pandas.emulator.checks import Frame, read_params
+from claude_batch_pandas.emulator.models import cache_minimum
+from claude_batch_pandas.emulator.params import params_error
+from claude_batch_pandas.emulator.prefixes import Boundary, boundaries
 from claude_batch_pandas.emulator.prompts import last_user_text
 from claude_batch_pandas.exceptions import InputError
 
@@ -23,6 +26,8 @@ OUTCOMES = (
     "empty",  # succeeded, without any text
     "unknown_type",  # a result type nobody knows yet
 )
+
+_UNANSWERED = {"errored", "expired", "canceled", "unknown_type"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +95,27 @@ class Rule:
         return self.contains is None or self.contains in last_user_text(params)
 
 
-def plan(rules: Sequence[Rule], frames: Sequence[Frame]) -> dict[int, Rule]:
-    """Return what was decided about requests, by position; the others simply get an answer."""
-    planned: dict[int, Rule] = {}
+class Plan(NamedTuple):
+    """What was found out about the requests of a batch, by position."""
+
+    rules: dict[int, Rule]  # what was decided; the others simply get an answer
+    prefixes: dict[int, tuple[int, list[Boundary]]]  # what may be cached, and from what size on
+
+
+def plan(rules: Sequence[Rule], frames: Sequence[Frame]) -> Plan:
+    """Read every request of a batch, once."""
+    planned = Plan({}, {})
     for position, frame in enumerate(frames):
         params = read_params(frame, position)
         if error := params_error(params):
-            planned[position] = Rule(
+            planned.rules[position] = Rule(
                 outcome="errored", error_type=error.type, message=error.message
             )
             continue
-        for rule in rules:
-            if rule.matches(position, params):
-                planned[position] = rule
-                break
+        rule = next((rule for rule in rules if rule.matches(position, params)), None)
+        if rule is not None:
+            planned.rules[position] = rule
+        answered = rule is None or rule.outcome not in _UNANSWERED
+        if answered and (prefixes := boundaries(params)):
+            planned.prefixes[position] = (cache_minimum(params["model"]), prefixes)
     return planned

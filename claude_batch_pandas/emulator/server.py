@@ -6,7 +6,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -27,10 +28,14 @@ class EmulatorOptions(TypedDict, total=False):
     clock: Callable[[], float]
     seed: int
     moving_counts: bool
-    max_queue: int | None
+    max_queue: int | Literal["tier"] | None
     duration: float | None
     organization: str
     workspaces: Mapping[str, str] | None
+    tier: str | None
+    permissive_ids: bool
+    state: str | PathLike[str] | None
+    prefix: str
 
 
 class _Handler(WSGIRequestHandler):
@@ -81,7 +86,7 @@ def serve(
     Yields
     ------
     str
-        The base URL for the SDK.
+        The base URL for the SDK, with the emulator's prefix.
 
     Examples
     --------
@@ -105,7 +110,7 @@ def serve(
     thread.start()
     try:
         name = f"[{host}]" if ":" in host else host
-        yield f"http://{name}:{server.port}"
+        yield f"http://{name}:{server.port}{app.prefix}"
     finally:
         server.shutdown()
         thread.join()
