@@ -169,6 +169,13 @@ def test_bad_params_fail_their_row_at_the_end(changes: dict[str, Any], problem: 
         ("claude-opus-5-5", {"thinking": {"type": "disabled"}}, "thinking.type: 'disabled'"),
         ("claude-fable-5", {"thinking": {"type": "enabled"}}, "thinking.type: 'enabled'"),
         ("claude-sonnet-5-5", {"thinking": {"type": "disabled"}}, "use 'between_tools'"),
+        ("claude-opus-4-8", {"thinking": {"type": "enabled"}}, "use 'disabled' or 'adaptive'"),
+        ("claude-haiku-4-5", {"thinking": {"type": "adaptive"}}, "use 'enabled' or 'disabled'"),
+        (
+            "claude-opus-5",
+            {"thinking": {"type": "disabled"}, "output_config": {"effort": "max"}},
+            "thinking.type: 'disabled' is not supported with effort 'max'",
+        ),
         ("claude-opus-5-5", {"tool_choice": {"type": "any"}}, "tool_choice: forced tool use"),
         ("claude-mythos-5-1", {"tool_choice": {"type": "tool", "name": "t"}}, "tool_choice: "),
         ("claude-opus-4-6", {"prefill": "The"}, "does not support assistant message prefill"),
@@ -196,6 +203,51 @@ def test_models_refuse_what_they_dropped(model: str, changes: dict[str, Any], pr
 )
 def test_models_take_what_they_take(model: str, changes: dict[str, Any]) -> None:
     assert error_of(model=model, **changes) is None
+
+
+USER = {"role": "user", "content": "Hello"}
+SYSTEM = {"role": "system", "content": "Be brief."}
+ASSISTANT = {"role": "assistant", "content": "Hello"}
+SEARCHED = {
+    "role": "assistant",
+    "content": [{"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}],
+}
+
+
+@pytest.mark.parametrize(
+    ("messages", "problem"),
+    [
+        ([USER, SYSTEM], None),
+        ([USER, SYSTEM, ASSISTANT, USER], None),
+        ([USER, SEARCHED, SYSTEM], None),
+        ([SYSTEM, USER], "messages.0: use the top-level 'system' parameter"),
+        ([USER, SYSTEM, USER], "messages.1: role 'system' must precede an 'assistant' message"),
+        ([USER, SYSTEM, SYSTEM], "messages.1: role 'system' must precede an 'assistant' message"),
+        ([USER, ASSISTANT, SYSTEM], "messages.2: role 'system' must follow a 'user' message"),
+        ([USER, {"role": "system", "content": ""}], "messages.1.content: text content blocks"),
+    ],
+)
+def test_system_messages_have_their_places(messages: list[Any], problem: str | None) -> None:
+    """One may follow a user's turn and precede the assistant's, or end the conversation."""
+    message = error_of(messages=messages, model="claude-haiku-5-5")
+
+    assert (message is None) if problem is None else (message or "").startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("model", "taken"),
+    [
+        ("claude-opus-4-8", True),
+        ("claude-fable-5", True),
+        ("a-model-of-tomorrow", True),
+        ("claude-opus-4-7", False),
+        ("claude-haiku-4-5", False),
+    ],
+)
+def test_system_messages_depend_on_the_model(model: str, taken: bool) -> None:
+    problem = error_of(messages=[USER, SYSTEM], model=model)
+
+    assert problem == (None if taken else "role 'system' is not supported on this model")
 
 
 def test_a_paused_turn_can_be_handed_back() -> None:
