@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,18 +86,41 @@ def demo() -> None:
 def emulate(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     speed: Annotated[float, typer.Option(help="Times faster than a plausible service.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Changes ids and the order of answers.")] = 0,
+    tier: Annotated[
+        str | None, typer.Option(help="Limits of a usage tier: start, build or scale.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep batches here, over restarts.")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="PATH", help="Answer below this path, as a relay.")
+    ] = "",
+    *,
+    permissive_ids: Annotated[
+        bool, typer.Option("--permissive-ids", help="Answer for batch ids that were made up.")
+    ] = False,
 ) -> None:
     """Serve a simulated API until Ctrl-C (exit code 0)."""
     _require_emulator()
     from claude_batch_pandas import emulator
 
-    with emulator.serve(port=port, speed=speed) as url:
+    with emulator.serve(
+        port=port,
+        speed=speed,
+        seed=seed,
+        tier=tier,
+        state=state,
+        prefix=prefix,
+        permissive_ids=permissive_ids,
+    ) as url:
         try:
             typer.echo(f"A simulated Message Batches API answers at {url}; Ctrl-C ends it.")
             typer.echo(f"export ANTHROPIC_BASE_URL={url}")
             threading.Event().wait()
         except KeyboardInterrupt:
-            typer.echo("Ended; its batches are gone.", err=True)
+            left = "gone" if state is None else f"in {state}"
+            typer.echo(f"Ended; its batches are {left}.", err=True)
 
 
 @app.command()

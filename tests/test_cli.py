@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import httpx2
@@ -24,6 +25,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from claude_batch_pandas.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+
+REQUEST: Any = {
+    "custom_id": "a",
+    "params": {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "Hello"}],
+    },
+}
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,6 +75,10 @@ def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFi
         (["emulate", "--port", "http"], r"error: Invalid value for '--port'.*\n"),
         (["emulate", "--port", "65536"], r"error: Invalid value for '--port'.*\n"),
         (["emulate", "--speed", "0"], r"error: speed=0.0 does not move\. Pass .*\n"),
+        (["emulate", "--seed", "x"], r"error: Invalid value for '--seed'.*\n"),
+        (["emulate", "--tier", "gold"], r"error: No tier 'gold'\. There are: .*\n"),
+        (["emulate", "--prefix", "relay"], r"error: prefix='relay' is not the beginning .*\n"),
+        (["emulate", "--state", "/dev/null"], r"error: The state folder /dev/null cannot .*\n"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_code_2(
@@ -152,18 +166,48 @@ def test_runs_as_json_can_be_read(run: str, capsys: pytest.CaptureFixture[str]) 
     assert 0 <= age.total_seconds() < 600
 
 
-def test_emulate_serves_until_an_interrupt() -> None:
-    command = [sys.executable, "-c", INTERRUPTIBLE, "emulate", "--speed", "100"]
+def emulate(*arguments: str, use: Callable[[str], object]) -> tuple[str, int, str]:
+    """Serve until an interrupt; return what was told, the exit code and the last words."""
+    command = [sys.executable, "-c", INTERRUPTIBLE, "emulate", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         told, export = server.stdout.readline(), server.stdout.readline()
         url = export.removeprefix("export ANTHROPIC_BASE_URL=").strip()
-        answer = httpx2.get(f"{url}/v1/messages/batches", trust_env=False)
+        assert url in told
+        use(url)
         server.send_signal(signal.SIGINT)
         _, error = server.communicate(timeout=30)
+    return url, server.returncode, error
 
-    assert url in told
-    assert answer.json()["data"] == []
-    assert (server.returncode, error) == (0, "Ended; its batches are gone.\n")
+
+def test_emulate_serves_until_an_interrupt() -> None:
+    answers = []
+    _, code, error = emulate(
+        "--speed",
+        "100",
+        use=lambda url: answers.append(
+            httpx2.get(f"{url}/v1/messages/batches", trust_env=False).json()["data"]
+        ),
+    )
+
+    assert answers == [[]]
+    assert (code, error) == (0, "Ended; its batches are gone.\n")
+
+
+def test_emulate_passes_its_options_on(tmp_path: Path) -> None:
+    """A server with every flag: below a prefix, for made-up ids, and its batches stay."""
+    created: list[anthropic.types.messages.MessageBatch] = []
+
+    def use(url: str) -> None:
+        with anthropic.Anthropic(api_key="k", base_url=url, max_retries=0) as client:
+            created.append(client.messages.batches.retrieve("made-up"))
+            created.append(client.messages.batches.create(requests=[REQUEST]))
+
+    flags = ["--seed", "7", "--tier", "start", "--prefix", "/relay", "--permissive-ids"]
+    url, code, error = emulate(*flags, "--state", str(tmp_path), use=use)
+
+    assert url.endswith("/relay")
+    assert (code, error) == (0, f"Ended; its batches are in {tmp_path}.\n")
+    assert [batch.id for batch in Emulator(state=tmp_path).batches] == [created[1].id]
