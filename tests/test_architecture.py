@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,35 @@ def test_each_foreign_library_has_its_file() -> None:
     ]
 
     assert wrong == []
+
+
+def test_the_emulator_knows_nothing_of_the_package() -> None:
+    """Its modules import each other and the exceptions, so that it can stand alone."""
+    wrong = [
+        (path.stem, imported)
+        for path in sorted((PACKAGE / "emulator").glob("*.py"))
+        for imported, _ in imports(ast.parse(path.read_text()))
+        if imported.startswith(NAME)
+        and not imported.startswith((f"{NAME}.emulator", f"{NAME}.exceptions"))
+    ]
+
+    assert wrong == []
+
+
+def test_the_emulators_imports_form_no_circle() -> None:
+    """Its endpoints stand on its nouns, and never the other way round."""
+    folder = PACKAGE / "emulator"
+    graph = {
+        path.stem: {
+            imported.rpartition(".")[2]
+            for imported, _ in imports(ast.parse(path.read_text()))
+            if imported.startswith(f"{NAME}.emulator.")
+        }
+        for path in folder.glob("*.py")
+    }
+    order = list(TopologicalSorter(graph).static_order())
+
+    assert set(order) == set(graph)
 
 
 def test_public_names_are_few_and_all_there() -> None:
