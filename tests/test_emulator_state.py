@@ -162,6 +162,15 @@ def test_what_a_crash_left_half_written_is_removed(
     assert not half.exists()
 
 
+def test_made_up_batches_leave_no_files(start: Callable[..., Emulator], tmp_path: Path) -> None:
+    client = client_of(start(permissive_ids=True))
+    client.messages.batches.cancel("made-up")
+    client.messages.batches.delete("made-up")
+    client.messages.batches.retrieve("made-up")
+
+    assert list((tmp_path / "state").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -212,7 +212,9 @@ class BatchEndpoints:
             self._folder.keep(batch.id, {**about, **more}, visit.body)
 
     def _note(self, batch: SimulatedBatch) -> None:
-        if self._folder is not None:
+        # A placeholder is nobody's batch, and its id may be anything.
+        is_kept = self._shelves[batch.workspace].get(batch.id) is batch
+        if self._folder is not None and is_kept:
             self._folder.note(batch.id, batch.saved())
 
 

@@ -90,7 +90,7 @@ class StateFolder:
 
     def _sync(self) -> None:
         """Put the new name on the disk, too, where a folder can be synced (not on Windows)."""
-        if os.name == "posix":
+        if os.name == "posix":  # pragma: no branch - the other way is Windows
             descriptor = os.open(self.path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)

@@ -25,15 +25,18 @@ class Boundary(NamedTuple):
 
 def boundaries(params: Mapping[str, Any]) -> list[Boundary]:
     """Return where prefixes of a request end, up to its last breakpoint; none without one."""
+    if not _is_marked(params):
+        return []
     found: list[Boundary] = []
+    blocks = list(_blocks(params))
     tail = params.get(_BREAKPOINT)
-    if not tail and not any(_BREAKPOINT in block for _, block in _blocks(params)):
-        return found
+    while not tail and not blocks[-1][1].get(_BREAKPOINT):
+        blocks.pop()
     # What the answer shall look like changes the whole prompt; thinking only the conversation.
     digest = blake2b(orjson.dumps([params["model"], params.get("output_config")]), digest_size=16)
     begun = False
     size = media = 0
-    for section, block in _blocks(params):
+    for section, block in blocks:
         if section not in {"tools", "system"} and not begun:
             begun = True
             digest.update(orjson.dumps([params.get("thinking"), params.get("tool_choice")]))
@@ -46,13 +49,13 @@ def boundaries(params: Mapping[str, Any]) -> list[Boundary]:
         found.append(Boundary(digest.digest(), tokens, _ttl(block.get(_BREAKPOINT))))
     if tail:
         found[-1] = found[-1]._replace(ttl=_ttl(tail))
-    while found and found[-1].ttl is None:
-        found.pop()
     return found
 
 
 def breakpoint_error(params: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a request's breakpoints; None when nothing is."""
+    if not _is_marked(params):
+        return None
     marks = [block[_BREAKPOINT] for _, block in _blocks(params) if block.get(_BREAKPOINT)]
     if tail := params.get(_BREAKPOINT):
         marks.append(tail)
@@ -73,6 +76,20 @@ def breakpoint_error(params: Mapping[str, Any]) -> str | None:
             "processed in the order tools, system, messages"
         )
     return None
+
+
+def _is_marked(params: Mapping[str, Any]) -> bool:
+    """Whether there is any breakpoint; told fast, since nearly every request has none."""
+    if params.get(_BREAKPOINT):
+        return True
+    contents = [params.get("tools"), params.get("system")]
+    contents += [turn["content"] for turn in params["messages"]]
+    return any(
+        block.get(_BREAKPOINT)
+        for content in contents
+        if isinstance(content, list)
+        for block in content
+    )
 
 
 def _ttl(mark: Mapping[str, Any] | None) -> str | None:
