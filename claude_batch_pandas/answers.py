@@ -6,7 +6,6 @@ run or in the one that sent it first. Nothing here asks the network.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -171,11 +170,13 @@ class Reader:
         for i in ordinals:
             results[i] = LOST
         expected = frozenset(self.expected(record, shard))
-        found = [item for block in blocks for item in block]
-        times = Counter(name for name, _ in found)
-        for name, result in found:
-            if name in expected and times[name] == 1:  # of two, which is true cannot be known
-                results[place(name)] = result
+        found: dict[str, Result] = {}
+        doubtful: set[str] = set()  # of two that differ, which is true cannot be known
+        for name, result in (item for block in blocks for item in block if item[0] in expected):
+            if found.setdefault(name, result) != result:
+                doubtful.add(name)
+        for name in found.keys() - doubtful:
+            results[place(name)] = found[name]
 
     def _places(self, record: RunRecord, shard: Shard) -> Callable[[str], int]:
         """Return what tells the ordinal of a custom_id."""

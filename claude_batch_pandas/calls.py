@@ -19,6 +19,12 @@ from claude_batch_pandas.settings import options
 if TYPE_CHECKING:
     import anthropic
 
+ELSEWHERE = {
+    "messages": "give them as template=[...] instead",
+    "system": "give it as system=, which takes blocks too, and in which {columns} work",
+    "stream": "a batch has no streams; leave it out",
+}
+BETA = re.compile(r"[A-Za-z0-9._-]+")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes in what people type
@@ -76,15 +82,16 @@ def recipe_of(call: Call) -> Recipe:
         raise InputError(msg)
     extra = dict(call.params or {})
     betas = extra.pop("betas", ())
-    if isinstance(betas, str) or not all(isinstance(beta, str) for beta in betas):
-        msg = f"params['betas'] must be a list of names, not {betas!r}."
+    is_names = isinstance(betas, list | tuple) and all(
+        isinstance(beta, str) and BETA.fullmatch(beta) for beta in betas
+    )
+    if not is_names:
+        msg = f"params['betas'] must be a list of names such as 'context-1m-2025-08-07', not {betas!r}."
         raise InputError(msg)
-    if "messages" in extra:
-        msg = "params holds 'messages'; give them as template=[...] instead."
-        raise InputError(msg)
-    if "system" in extra and call.system is not None:
-        msg = "params holds 'system' and so does the call; give system= only once."
-        raise InputError(msg)
+    for name, instead in ELSEWHERE.items():
+        if name in extra:
+            msg = f"params holds {name!r}; {instead}."
+            raise InputError(msg)
     merged = {
         "model": options.model if call.model is None else call.model,
         "max_tokens": options.max_tokens if call.max_tokens is None else call.max_tokens,

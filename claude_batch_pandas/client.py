@@ -18,7 +18,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from claude_batch_pandas.exceptions import APIError, CredentialsError, InputError
+from claude_batch_pandas.exceptions import (
+    UNSENT,
+    UNWRITABLE,
+    APIError,
+    CredentialsError,
+    InputError,
+)
 from claude_batch_pandas.records import Batch, Scope
 from claude_batch_pandas.replies import (
     BATCH_ID,
@@ -300,7 +306,7 @@ def is_refusal(error: APIError) -> bool:
 
     Everything that is not proof (a lost answer, a timeout, 429, 5xx) means that a batch may exist.
     """
-    if error.code == "unsent" or error.status == 413:  # noqa: PLR2004 - Cloudflare's is HTML
+    if error.code in {UNSENT, UNWRITABLE} or error.status == 413:  # noqa: PLR2004 - Cloudflare's is HTML
         return True
     return error.status in REFUSED and error.type is not None
 
@@ -330,6 +336,8 @@ def _transport() -> httpx2.Client:
         return anthropic.DefaultHttpxClient(follow_redirects=False)
     except (ValueError, httpx2.InvalidURL):  # it may hold a password, so it is not shown
         msg = "A proxy of the environment is not an address; check HTTPS_PROXY and ALL_PROXY."
+    except OSError as error:
+        msg = f"The certificates cannot be read ({error}); check SSL_CERT_FILE and SSL_CERT_DIR."
     raise InputError(msg)
 
 
@@ -430,6 +438,8 @@ def _ask(send: Callable[[], Answer]) -> Answer:
         if "authentication" not in str(error):
             raise
         failure = CredentialsError(NO_CREDENTIALS)
+    except UnicodeEncodeError:  # headers are written before anything is sent
+        failure = _unwritable()
     # Raised out here, so that the SDK's exception is not even the context of ours.
     raise failure
 
@@ -442,12 +452,24 @@ def _status_error(error: anthropic.APIStatusError) -> APIError:
     kind = error.type if is_genuine else None
     label = f"{error.status_code} {kind}" if kind else f"{error.status_code}"
     return APIError(
-        f"The API answered {label}: {words[:500]}",
+        f"The API answered {label}: {_sentence(words[:500])}",
         status=error.status_code,
         type=kind,
         code=error.error_code if is_genuine else None,
         request_id=error.request_id,
         retry_after=read_retry_after(error.response.headers),
+    )
+
+
+def _sentence(words: str) -> str:
+    return words if words.rstrip().endswith((".", "!", "?")) else f"{words.rstrip()}."
+
+
+def _unwritable() -> APIError:
+    return APIError(
+        "The request has a header that HTTP cannot carry, so nothing was sent. Does the key, the "
+        "token or a beta hold a line break, a blank or a letter outside ASCII? Strip it.",
+        code=UNWRITABLE,
     )
 
 
@@ -460,6 +482,8 @@ def _connection_error(error: anthropic.APIConnectionError) -> APIError:
         return APIError(
             f"The API could not be reached ({type(cause).__name__}); check the network and "
             "ANTHROPIC_BASE_URL.",
-            code="unsent",
+            code=UNSENT,
         )
+    if isinstance(cause, httpx2.LocalProtocolError) and "header" in str(cause).lower():
+        return _unwritable()
     return APIError(f"The connection to the API broke ({type(cause or error).__name__}).")

@@ -21,6 +21,10 @@ No exception of ours holds a request, a response, a key or a prompt: the SDK's d
 
 from __future__ import annotations
 
+# Codes of our own, of errors that prove that nothing was sent.
+UNSENT = "unsent"  # no connection was made; it passes by itself
+UNWRITABLE = "unwritable"  # HTTP cannot carry the request; a person is needed
+
 
 class BatchError(Exception):
     """Something went wrong in claude_batch_pandas."""
@@ -63,7 +67,8 @@ class APIError(BatchError):
     type : str or None
         The API's error type, such as ``"rate_limit_error"``.
     code : str or None
-        The API's finer error code, such as ``"enforced_spend_limit_reached"``.
+        The API's finer error code, such as ``"enforced_spend_limit_reached"``, or ``"unsent"``
+        or ``"unwritable"`` when nothing was sent.
     request_id : str or None
         What Anthropic's support asks for.
     retry_after : float or None
@@ -86,6 +91,17 @@ class APIError(BatchError):
         self.code = code
         self.request_id = request_id
         self.retry_after = retry_after
+
+    def because(self, message: str) -> APIError:
+        """Return the same error under another message."""
+        return APIError(
+            message,
+            status=self.status,
+            type=self.type,
+            code=self.code,
+            request_id=self.request_id,
+            retry_after=self.retry_after,
+        )
 
 
 class PausedError(BatchError):

@@ -47,6 +47,7 @@ class FunctionRenderer:
     recipe: Recipe
     head: bytes = field(init=False, default=b"")
     is_constant: bool = field(init=False, default=False)
+    columns: Sequence[str] = ()  # what a function reads is not known before it is called
     _encoder: WholeEncoder = field(init=False)
     _constant: dict[str, Any] = field(init=False)
 

@@ -20,7 +20,7 @@ from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.matching import Matched, check, match
 from claude_batch_pandas.planning import INDEX, RECIPE
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState
+from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Reason, Recipe
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
@@ -115,6 +115,9 @@ class Run:
         PausedError
             When a person is needed; the same call goes on later.
         """
+        if timeout is not None and not isinstance(timeout, int | float):
+            msg = f"timeout must be a number of seconds, or None to wait for ever, not {timeout!r}."
+            raise InputError(msg)
         show = Throttle(self._make_hook(), self._engine.clock)
         deadline = None if timeout is None else self._engine.clock.monotonic() + timeout
         worker = self._drive()
@@ -130,6 +133,7 @@ class Run:
                         raise WaitTimeoutError(msg)
         except KeyboardInterrupt:
             # The worker is not reached by an interrupt; it goes on, and so does the batch.
+            worker.abandon()
             self._show_detached(worker, show)
             raise KeyboardInterrupt(self._detached) from None
         self._close(worker, show)
@@ -324,9 +328,13 @@ class Run:
 
     @property
     def _detached(self) -> str:
+        shards = self._engine.store.shards(self.id)
+        planned = sum(shard.state is ShardState.PLANNED for shard in shards)
+        unsent = f" {planned} of {len(shards)} shards are not sent yet." if planned else ""
         return (
             f"Detached from run {self.id}; nothing is canceled, and a request that was being sent "
-            f"may have been accepted: it is recorded and will be checked. Come back: {self._back}"
+            f"may have been accepted: it is recorded and will be checked.{unsent} "
+            f"Come back: {self._back}"
         )
 
     def _show_detached(self, worker: Worker, show: Throttle) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from claude_batch_pandas import models
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.results import Result, Usage
+from claude_batch_pandas.results import UNREADABLE, Result, Usage
 
 US_FACTOR = Decimal("1.1")  # inference_geo "us" (the data residency page)
 WEB_SEARCH = Decimal("0.01")  # a search; batches give no discount on it (the pricing page)
@@ -43,6 +43,9 @@ def bill(results: Iterable[Result]) -> Bill:
     dollars, unpriced = Decimal(0), 0
     for result in results:
         usage = result.usage
+        if _is_unknown(result):
+            unpriced += 1
+            continue
         if usage is None or not _is_billed(result):
             continue
         prompt = usage.prompt_tokens
@@ -76,8 +79,8 @@ def cost(result: Result) -> Decimal | None:
 
     Errored, canceled and expired requests are not billed, nor is a refusal before any output.
     """
-    if result.status is RowStatus.PROCESSING:
-        return None  # not known yet
+    if result.status is RowStatus.PROCESSING or _is_unknown(result):
+        return None
     usage = result.usage
     if usage is None or not _is_billed(result):
         return Decimal(0)
@@ -101,6 +104,12 @@ def show(dollars: Decimal) -> str:
     if dollars < Decimal("0.000001"):
         return "less than $0.000001"
     return f"${dollars:.2g}" if dollars >= Decimal("0.0001") else f"${dollars:.6f}"
+
+
+def _is_unknown(result: Result) -> bool:
+    """Tell whether a result may have been paid, and nothing says how much."""
+    is_answer = result.status in {RowStatus.SUCCEEDED, RowStatus.TRUNCATED}
+    return result.error == UNREADABLE or (is_answer and result.usage is None)
 
 
 def _is_billed(result: Result) -> bool:

@@ -206,7 +206,7 @@ class TerminalBar:
                 file=self._stream,
                 desc=progress.run_id,
                 leave=False,
-                bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} shards [{elapsed}{postfix}]",
+                bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} shards [{postfix}]",
             )
         if self._bar is not None:
             self._bar.total = progress.shards
@@ -220,7 +220,9 @@ class TerminalBar:
 
 
 def _postfix(progress: Progress) -> str:
-    parts = [WORDS[progress.state]]
+    parts = [duration(progress.elapsed), WORDS[progress.state]]
+    if progress.downloaded:
+        parts.append(f"{progress.downloaded:,} of {progress.requests:,} results here")
     if progress.expires_in is not None:
         parts.append(f"expires in {duration(progress.expires_in)}")
     return ", ".join([*parts, *([progress.note] if progress.note else [])])

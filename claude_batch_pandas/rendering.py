@@ -138,6 +138,11 @@ class Renderer:
         return self.encoder.head
 
     @property
+    def columns(self) -> Sequence[str]:
+        """The columns that the template reads."""
+        return self.prompt.columns
+
+    @property
     def is_constant(self) -> bool:
         """Whether every row asks the same."""
         return not self.prompt.texts

@@ -6,8 +6,8 @@ import threading
 
 from claude_batch_pandas.client import has_no_list
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError
-from claude_batch_pandas.polling import Pace, Verdict, judge
+from claude_batch_pandas.exceptions import UNSENT, APIError
+from claude_batch_pandas.polling import Pace, Verdict, explain, judge
 from claude_batch_pandas.records import KEY_WORKSPACE, Scope
 
 PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to
@@ -47,7 +47,7 @@ def _ask(engine: Engine) -> Scope:
             is_late = engine.clock.monotonic() >= deadline
             if has_no_list(error) and (is_late or error.status != NOT_FOUND):
                 return Scope(client.origin, "", "")
-            is_passing = judge(error, 0.0) is Verdict.WAIT and error.code != "unsent"
+            is_passing = judge(error, 0.0) is Verdict.WAIT and error.code != UNSENT
             if not is_passing or is_late:
-                raise
+                raise error.because(explain(error)) from None
             engine.clock.wait(threading.Event(), error.retry_after or pace.next())

@@ -22,13 +22,13 @@ from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.functions import renderer_for
+from claude_batch_pandas.exceptions import InputError, OutputExistsError
+from claude_batch_pandas.functions import FunctionRenderer, renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import INDEX, Draft, Planner
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope
-from claude_batch_pandas.rendering import Rendered
+from claude_batch_pandas.rendering import AT, Rendered, Renderer
 from claude_batch_pandas.report import Preview
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.settings import PROGRESS, options
@@ -57,6 +57,7 @@ def submit(data: Any, call: Call) -> Run:
     hook_for(call.progress)  # a wrong one is told of before anything is sent
     recipe = recipe_of(call)
     renderer = renderer_for(frames.Source(df), recipe)
+    _refuse_own_output(renderer, call.output)
     if renderer.is_constant:
         warnings.warn(
             "The template uses no column, so every row asks the same. "
@@ -106,7 +107,8 @@ def preview(data: Any, call: Call, n: Any) -> Preview:
         for i, tail in enumerate(block.tails):
             if tail is None or i in block.reasons:
                 status, why = block.reasons[i]
-                notes.append(f"The row at position {position + i} is {status}: {why}.")
+                reason = why.removesuffix(AT.format(position + i))
+                notes.append(f"The row at position {position + i} is {status}: {reason}.")
             elif len(requests) < n:
                 requests.append(orjson.loads(renderer.head + tail))
         position += len(block)
@@ -139,6 +141,17 @@ def ledger_home() -> Path:
                 stacklevel=4,
             )
     return home
+
+
+def _refuse_own_output(renderer: Renderer | FunctionRenderer, output: str) -> None:
+    """Refuse to rewrite a column that the template reads: a rerun would ask about the answers."""
+    read = [name for name in frames.column_names(output) if name in renderer.columns]
+    if read:
+        msg = (
+            f"The template reads the column {read[0]!r}, which output={output!r} would rewrite: "
+            "running the cell again would ask about its own answers. Choose another output=."
+        )
+        raise OutputExistsError(msg)
 
 
 def _peek(blocks: Iterator[Rendered]) -> tuple[Iterator[Rendered], bool]:
@@ -232,8 +245,8 @@ def hook_for(progress: Any) -> Hook:
     chosen = options.progress if progress is None else progress
     if callable(chosen):
         return chosen  # type: ignore[no-any-return]
-    if chosen is False:
-        chosen = "none"
+    if isinstance(chosen, bool):
+        chosen = "auto" if chosen else "none"
     if chosen not in PROGRESS:
         msg = f"progress must be one of {', '.join(PROGRESS)} or a function, not {chosen!r}."
         raise InputError(msg)
@@ -245,7 +258,17 @@ def hook_for(progress: Any) -> Hook:
 
     if in_notebook():
         return NotebookBar()
-    return TerminalBar() if chosen == "bar" or sys.stderr.isatty() else Lines()
+    return TerminalBar() if chosen == "bar" or _has_width() else Lines()
+
+
+def _has_width() -> bool:
+    """Tell whether standard error is a terminal, and one that does not say it is 0 wide."""
+    if not sys.stderr.isatty():
+        return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return True
 
 
 def _after_fork() -> None:

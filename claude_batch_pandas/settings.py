@@ -54,10 +54,10 @@ def _wait(name: str, value: Any) -> tuple[float, float]:
 
 
 def _progress(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return "auto" if value else "none"
     if value in PROGRESS or callable(value):
         return value
-    if value is False or value is None:
-        return "none"
     msg = f"options.{name} must be one of {', '.join(PROGRESS)} or a function, not {value!r}."
     raise InputError(msg)
 

@@ -7,6 +7,7 @@ A batch holds at most 100,000 requests and 256 MB, whichever comes first; whethe
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ def check_shard_size(shard_size: Any) -> int | None:
     """
     if shard_size is None:
         return None
-    is_count = isinstance(shard_size, int) and not isinstance(shard_size, bool)
+    is_count = isinstance(shard_size, numbers.Integral) and not isinstance(shard_size, bool)
     if not is_count or not 1 <= shard_size <= MAX_BATCH_REQUESTS:
         msg = (
             f"shard_size must be a whole number from 1 to {MAX_BATCH_REQUESTS:,} requests, "

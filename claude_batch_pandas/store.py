@@ -87,7 +87,8 @@ class Store:
         RunNotFoundError
         """
         with self._connection() as database:
-            row = database.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+            asked = (str(run_id).encode(errors="replace").decode(),)
+            row = database.execute("SELECT * FROM runs WHERE id = ?", asked).fetchone()
             if row is None:
                 latest = [
                     found["id"]

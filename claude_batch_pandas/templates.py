@@ -148,6 +148,9 @@ def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
 
 def parse_text(text: str, columns: Sequence[str]) -> Text | str:
     """Return the text with its fields found, or the plain string when it has none."""
+    if not _is_utf8(text):
+        msg = "The template holds a lone surrogate, which UTF-8 cannot encode. Repair the text."
+        raise TemplateError(msg)
     known = frozenset(columns)
     pattern: list[str] = []
     plain: list[str] = []
@@ -174,6 +177,14 @@ def parse_text(text: str, columns: Sequence[str]) -> Text | str:
     return Text("".join(pattern), "".join(plain), tuple(used), tuple(specs))
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def missing_columns(unknown: Sequence[str], columns: Sequence[str]) -> MissingColumnError:
     """Return the error for names that are no columns; it tells the near misses and what exists."""
     near = [
@@ -188,6 +199,8 @@ def missing_columns(unknown: Sequence[str], columns: Sequence[str]) -> MissingCo
     )
     more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     hint = f" Did you mean {', '.join(guesses)}?" if guesses else " For a literal brace write {{."
+    if list(columns) == ["value"]:
+        hint = " The values of a Series are called {value}."
     return MissingColumnError(
         f"The template uses columns that the DataFrame lacks: {listed}. "
         f"It has: {exist}{more}.{hint}"

@@ -71,6 +71,7 @@ class Worker:
         self._told_at = 0.0  # on the machine's own clock
         self._is_stopping = False
         self._leave_when_sent = False
+        self._is_abandoned = False
         self._steps = Steps(record, engine, self._tell)
         self._needed: dict[str, tuple[int, frozenset[int]]] = {}
         self._companions: dict[str, Companion] = {}
@@ -103,12 +104,19 @@ class Worker:
         """Look at the ledger now: something was asked for."""
         self._wake.set()
 
+    def abandon(self) -> None:
+        """Note that nobody waits any more; the end of the process shall not either."""
+        self._is_abandoned = True
+
     def leave(self, timeout: float) -> None:
         """Stop as soon as what is planned has been sent, waiting at most that many seconds.
 
-        For the end of the process: a script that submits and exits shall have submitted.
+        For the end of the process: a script that submits and exits shall have submitted. One that
+        was interrupted shall just end.
         """
         self._leave_when_sent = True
+        if self._is_abandoned:
+            self.stop()
         self._wake.set()
         if not self.done.wait(timeout):
             self.stop()
@@ -271,7 +279,10 @@ class Crew:
         deadline = time.monotonic() + timeout
         at_work = [worker for worker in self._workers.values() if not worker.done.is_set()]
         for worker in at_work:
-            worker.leave(max(0.0, deadline - time.monotonic()))
+            try:
+                worker.leave(max(0.0, deadline - time.monotonic()))
+            except KeyboardInterrupt:  # the process ends; what is planned stays planned
+                worker.stop()
             planned = worker.planned()
             if planned and not worker.progress.is_over:
                 log.warning(

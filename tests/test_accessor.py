@@ -98,6 +98,18 @@ def test_same_cell_again_is_free_and_the_same_run(
     assert len(cbp.runs()) == 1
 
 
+def test_lines_that_stand_twice_cost_no_row(
+    queries: pd.DataFrame, connect: Callable[..., Any], clock: JumpingClock
+) -> None:
+    """A results file with every line repeated is downloaded once and believed."""
+    twice = Fault(method="GET", path=".*/results", edit=lambda body: body * 2, times=None)
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[twice])
+    out = queries.claude.batch("{text}", client=connect(emulator))
+
+    assert out["answer_status"].tolist() == ["succeeded"] * 4
+    assert sum(call.path.endswith("/results") for call in emulator.calls) == 1
+
+
 def test_replace_can_be_run_again_and_again(
     queries: pd.DataFrame, client: Any, emulator: Emulator
 ) -> None:

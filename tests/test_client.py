@@ -13,8 +13,9 @@ import httpx2
 import pytest
 
 from claude_batch_pandas.client import Client, is_refusal
-from claude_batch_pandas.emulator import Emulator, Fault
+from claude_batch_pandas.emulator import Emulator, Fault, serve
 from claude_batch_pandas.exceptions import APIError, BatchError, CredentialsError, InputError
+from claude_batch_pandas.polling import Verdict, judge
 from claude_batch_pandas.records import Batch, Counts
 from claude_batch_pandas.replies import MAX_RETRY_AFTER
 from claude_batch_pandas.spool import Body
@@ -223,6 +224,7 @@ def test_the_origin_holds_no_password() -> None:
         ("HTTPS_PROXY", "bad://user:pass-word@x", "A proxy of the environment is not an address"),
         ("HTTPS_PROXY", "http://[::1", "A proxy of the environment is not an address"),
         ("ANTHROPIC_BASE_URL", "http://[::1", "ANTHROPIC_BASE_URL is not an address"),
+        ("SSL_CERT_FILE", "/nowhere/pass-less", "The certificates cannot be read"),
     ],
 )
 def test_addresses_that_are_none_are_told_of(
@@ -751,3 +753,16 @@ def test_results_that_are_not_there_yet_are_an_error(clock: Any, connect: Connec
     with pytest.raises(APIError, match="404 not_found_error") as caught:
         next(client.download("msgbatch_1"))
     assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret\x00"], ids=ascii)
+def test_a_key_that_http_cannot_carry_is_told_of(key: str) -> None:
+    """Nothing was sent, waiting does not help, and the key is not shown."""
+    with serve(emulator=Emulator()) as url:
+        client = Client(anthropic.Anthropic(api_key=key, base_url=url))
+        with pytest.raises(APIError, match=r"a header that HTTP cannot carry.* Strip it") as caught:
+            client.list(limit=1)
+
+    assert is_refusal(caught.value)
+    assert judge(caught.value, 0.0) is Verdict.PAUSE
+    assert "secret" not in str(caught.value)

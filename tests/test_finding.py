@@ -222,7 +222,7 @@ def test_batches_that_still_run_are_warned_of(
     emulator = Emulator(duration=0.0)
     client = connect(emulator)
     frame.iloc[:1].claude.batch("{text}", client=client)
-    emulator._duration = 3600.0
+    emulator.rules = (Rule(outcome="succeeded", delay=3600.0),)
     frame.claude.submit("{text}", client=client)
     session.crew.leave(60.0)
     lose_ledger(home)

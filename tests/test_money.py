@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from claude_batch_pandas.money import Bill, bill, cost, show
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.results import Result
+from claude_batch_pandas.results import UNREADABLE, Result
 from tests.strategies import read_one, succeeded, usage
 
 # input 1,000; output 500; written for 5 minutes 400 and for an hour 300; read 2,000
@@ -115,14 +115,24 @@ def test_answer_without_a_tier_is_taken_for_a_batch() -> None:
         Result(RowStatus.EXPIRED),
         Result(RowStatus.SKIPPED),
         read_one(succeeded([], stop_reason="refusal", usage=usage(**TOKENS))),
-        read_one(succeeded("hi")),
     ],
-    ids=["errored", "canceled", "expired", "skipped", "refused", "without usage"],
+    ids=["errored", "canceled", "expired", "skipped", "refused"],
 )
 def test_what_is_not_billed_costs_nothing(result: Result) -> None:
     """Errors, cancels, expiries, skipped rows and refusals before any output are free."""
     assert cost(result) == 0
     assert bill([result]) == Bill(Decimal(0), 0)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [read_one(succeeded("hi")), Result(RowStatus.ERRORED, error=UNREADABLE)],
+    ids=["without usage", "unreadable"],
+)
+def test_what_may_have_been_billed_is_unknown(result: Result) -> None:
+    """An answer that tells no tokens, or that cannot be read, is never free."""
+    assert cost(result) is None
+    assert bill([result]) == Bill(Decimal(0), 1)
 
 
 def test_refusal_after_some_output_is_billed() -> None:

@@ -126,9 +126,10 @@ def own_hook(progress: Any) -> None:
         ("log", Lines, Lines),
         ("none", silent, silent),
         (False, silent, silent),
+        (True, TerminalBar, Lines),
         (own_hook, own_hook, own_hook),
     ],
-    ids=["auto", "bar", "log", "none", "false", "callable"],
+    ids=["auto", "bar", "log", "none", "false", "true", "callable"],
 )
 def test_progress_is_shown_as_asked(
     chosen: Any,
@@ -156,7 +157,7 @@ def test_an_argument_wins_over_the_option() -> None:
     assert isinstance(session.hook_for(None), Lines)
 
 
-@pytest.mark.parametrize("progress", ["bars", "", True, 5, ["log"]], ids=repr)
+@pytest.mark.parametrize("progress", ["bars", "", 5, ["log"]], ids=repr)
 def test_an_unknown_progress_is_refused(progress: Any, frame: pd.DataFrame, home: Path) -> None:
     """The error names what there is; nothing is written."""
     with pytest.raises(InputError, match="progress must be one of auto, bar, log, none or a fun"):
@@ -424,7 +425,12 @@ def test_a_call_whose_key_is_refused_leaves_nothing(
         ({"params": {"betas": "x-1"}}, r"params\['betas'\] must be a list of names"),
         ({"params": {"betas": [1]}}, r"params\['betas'\] must be a list of names"),
         ({"params": {"messages": []}}, r"give them as template=\[\.\.\.\] instead"),
-        ({"params": {"system": "x"}, "system": "y"}, "give system= only once"),
+        ({"params": {"betas": None}}, r"params\['betas'\] must be a list of names"),
+        ({"params": {"betas": ["a\nb"]}}, r"params\['betas'\] must be a list of names"),
+        ({"params": {"system": "x"}}, "params holds 'system'; give it as system="),
+        ({"params": {"stream": True}}, "params holds 'stream'; a batch has no streams"),
+        ({"system": "\ud800"}, "lone surrogate"),
+        ({"output": "text", "replace": True}, "reads the column 'text', which output='text' would"),
         ({"shard_size": 0}, "shard_size must be a whole number from 1 to 100,000"),
         ({"output": ""}, "output must be the name of the new column"),
         ({"on_missing": "drop"}, "on_missing must be one of skip, error, empty"),

@@ -232,6 +232,18 @@ def test_value_that_fails_only_once_is_refused_by_us() -> None:
         text.render({"a": [Fickle()]}, [0])
 
 
+def test_a_template_that_is_not_utf8_is_refused() -> None:
+    """It could neither be sent nor kept."""
+    with pytest.raises(TemplateError, match=r"holds a lone surrogate.* Repair the text"):
+        parse_text("\ud800{a}", ["a"])
+
+
+def test_the_values_of_a_series_are_told() -> None:
+    """Its own name is no column."""
+    with pytest.raises(MissingColumnError, match=r"values of a Series are called \{value\}"):
+        parse_text("{text}", ["value"])
+
+
 def test_gaps_render_as_nothing() -> None:
     """Rendering with gaps writes a missing value as the empty string, whatever its format."""
     text = parse_text("{a:.1f}-{b}", ["a", "b"])
