@@ -156,18 +156,13 @@ class Planner:
             for digest, tail in zip(block.digests, block.tails, strict=True)
             if digest is not None and tail is not None and digest not in seen
         }
-        if fresh and reasons:
-            for i in reasons:  # a row that is refused may have a request all the same
-                refused = block.digests[i]
-                if refused is not None:
-                    fresh.pop(refused, None)
         if fresh:
             self._place(fresh)
         if not reasons:
             self._rows.extend([seen[digest] for digest in block.digests if digest is not None])
             return
         for i, digest in enumerate(block.digests):
-            if digest is not None and i not in reasons:
+            if digest is not None:
                 self._rows.append(seen[digest])
             else:
                 reason = self._reasons.setdefault(reasons[i], len(self._reasons))
