@@ -190,8 +190,6 @@ class Steps:
     # Submitting
 
     def _submit(self, shard: Shard, agenda: _Agenda) -> None:
-        if not self._may_submit(shard):
-            return
         engine = self.engine
         body = resending.checked_body(engine.spool, shard)
         fence, now = self._fence()
