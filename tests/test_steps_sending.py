@@ -1,0 +1,339 @@
+"""Sending a shard: intents, fences, full queues, changed keys, and cancels that come too late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pandas as pd
+import pytest
+
+import claude_batch_pandas as cbp
+from claude_batch_pandas.emulator import Emulator, Fault
+from claude_batch_pandas.exceptions import PausedError
+from claude_batch_pandas.records import ShardState
+from claude_batch_pandas.store import Store
+from tests.conftest import JumpingClock
+from tests.test_steps import ROWS, check_paid_once, on_list, on_look, on_post
+
+Connect = Callable[..., Any]
+ENOUGH = 5.0  # seconds; far more than any of these runs needs
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Return rows that all ask something else."""
+    return pd.DataFrame({"text": [f"row {i}" for i in range(ROWS)]}, index=[0] * ROWS)
+
+
+def posts(emulator: Emulator) -> list[int]:
+    """Return how every attempt to create a batch was answered."""
+    path = "/v1/messages/batches"
+    return [c.status for c in emulator.calls if (c.method, c.path) == ("POST", path)]
+
+
+def attempts(emulator: Emulator) -> list[str]:
+    """Return which attempt each batch is."""
+    return [batch.custom_ids[0][17:19] for batch in emulator.batches]
+
+
+def timed(client: Any, emulator: Emulator, clock: JumpingClock) -> list[tuple[str, float]]:
+    """Let a client note the method and the time of whatever it sends from now on."""
+    inner, sent = emulator.transport(), []
+
+    class Watch(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            sent.append((request.method, clock.now()))
+            return inner.handle_request(request)
+
+    client._client = httpx2.Client(transport=Watch())
+    return sent
+
+
+def paused_before_sending(frame: pd.DataFrame, client: Any) -> str:
+    """Make a run whose first POST is refused, and return its id."""
+    with pytest.raises(PausedError, match="401"):
+        frame.claude.batch("{text}", client=client)
+    return str(cbp.runs()["id"].iloc[0])
+
+
+# Intents
+
+
+def test_an_intent_lost_to_another_process_sends_nothing(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """Whoever made the intent sends the shard; here it is treated as perhaps accepted."""
+
+    def be_first(body: bytes) -> bytes:
+        store = Store(home)
+        (shard,) = store.shards(store.runs()[0].id)
+        assert store.mark_submitting(shard, "", clock.now())
+        return body
+
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_list(edit=be_first, skip=1)])
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+    assert attempts(emulator) == ["02"]
+
+
+def test_credentials_lost_at_the_post_take_the_intent_back(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Without anything to sign with nothing was sent, so there is no fate to find out."""
+
+    def lose_the_key(body: bytes) -> bytes:
+        client.api_key = None
+        return body
+
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_list(edit=lose_the_key, skip=1)])
+    client = connect(emulator)
+    start = clock.now()
+    with pytest.raises(PausedError, match=r"No credentials.*Nothing was sent"):
+        frame.claude.batch("{text}", client=client)
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+    assert attempts(emulator) == ["01"]
+    assert emulator.batches[0].created_at - start < 60
+
+
+@pytest.mark.parametrize(("away", "low", "high"), [(1_000.0, 1_500, 1_600), (86_400.0, 0, 86_500)])
+def test_after_a_crash_the_slowest_upload_is_waited_for(
+    away: float,
+    low: float,
+    high: float,
+    frame: pd.DataFrame,
+    clock: JumpingClock,
+    connect: Connect,
+    home: Path,
+) -> None:
+    """A POST of a process that died may have ended ten minutes after its intent."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(status=401)])
+    client = connect(emulator)
+    run_id = paused_before_sending(frame, client)
+    intended = clock.now()
+    store = Store(home)
+    store.mark_submitting(store.shard(run_id, 0), "", intended)
+    clock.advance(away)
+    out = frame.claude.batch("{text}", client=client)
+
+    check_paid_once(emulator, out, frame)
+    assert low <= emulator.batches[0].created_at - intended <= high
+
+
+# The list of batches
+
+
+def test_no_shard_goes_out_without_a_fence(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """A server that named our workspace has a list; a 404 from it is waited out."""
+    emulator = Emulator(
+        clock=clock.now, duration=60.0, faults=[on_list(status=404, skip=1, times=3)]
+    )
+    out = frame.claude.batch("{text}", client=connect(emulator))
+    store = Store(home)
+
+    check_paid_once(emulator, out, frame)
+    assert store.shard(store.runs()[0].id, 0).fence == ""
+
+
+def test_a_list_that_is_gone_for_a_while_decides_nothing(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """With the answer to the POST lost, a 404 of the list is a hiccup and no reason to pause."""
+    faults = [on_post(after=True, drop=True), on_list(status=404, skip=2, times=3)]
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
+    out = frame.claude.batch("{text}", client=connect(emulator))
+
+    check_paid_once(emulator, out, frame)
+
+
+def test_a_fence_that_was_deleted_is_done_without(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The batch before ours is gone, so the newest are looked through, and ours is found."""
+    faults = [on_post(skip=1, after=True, drop=True)]
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
+    client = connect(emulator)
+    params = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    fence = client.messages.batches.create(requests=[{"custom_id": "theirs", "params": params}])
+    clock.advance(60.0)
+
+    def delete() -> None:
+        if len(emulator.batches) == 2 and not emulator.batches[0].deleted:
+            client.messages.batches.delete(fence.id)
+
+    clock.on_wait = delete
+    out = frame.claude.batch("{text}", client=client)
+    emulator.batches.pop(0)
+
+    check_paid_once(emulator, out, frame)
+
+
+def test_a_key_of_another_workspace_sends_nothing(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """It would be paid by somebody else, and a lost answer looked for in the wrong list."""
+    emulator = Emulator(
+        clock=clock.now,
+        duration=60.0,
+        faults=[on_post(status=401)],
+        workspaces={"mine": "wrkspc_mine", "theirs": "wrkspc_theirs"},
+    )
+    run_id = paused_before_sending(frame, connect(emulator, "mine"))
+    words = r"belongs to the workspace 'wrkspc_theirs', but the run to 'wrkspc_mine'\. Use a key"
+    with pytest.raises(PausedError, match=words):
+        cbp.run(run_id, client=connect(emulator, "theirs")).result()
+    before = len(emulator.batches)
+    out = cbp.run(run_id, client=connect(emulator, "mine")).result(frame)
+
+    assert before == 0
+    check_paid_once(emulator, out, frame)
+
+
+# Full queues
+
+
+def test_a_full_queue_is_waited_for_until_a_shard_ends(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The queue-limit 429 is asked again when one of ours ended, and now and then before."""
+    emulator = Emulator(clock=clock.now, duration=1_000.0, max_queue=20)
+    out = frame.claude.batch("{text}", client=connect(emulator), shard_size=10)
+
+    check_paid_once(emulator, out, frame)
+    assert attempts(emulator) == ["01"] * 3
+    assert 1 <= posts(emulator).count(429) <= 4
+
+
+@pytest.mark.parametrize("status", [429, 529])
+def test_a_refusal_that_says_when_is_taken_at_its_word(
+    status: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Nothing at all is asked before Retry-After is over, of no shard."""
+    fault = on_post(status=status, headers={"retry-after": "400"}, skip=1)
+    emulator = Emulator(clock=clock.now, duration=100.0, faults=[fault])
+    client = connect(emulator)
+    sent = timed(client, emulator, clock)
+    out = frame.claude.batch("{text}", client=client, shard_size=10)
+
+    check_paid_once(emulator, out, frame)
+    assert attempts(emulator) == ["01"] * 3
+    refused = [when for method, when in sent if method == "POST"][1]
+    assert not [when for _, when in sent if refused < when < refused + 400]
+
+
+@pytest.mark.parametrize("status", [429, 529])
+def test_a_refusal_that_does_not_say_when_is_asked_ever_more_slowly(
+    status: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """With nothing of ours in the queue, the next try waits longer each time."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(status=status, times=6)])
+    client = connect(emulator)
+    sent = timed(client, emulator, clock)
+    out = frame.claude.batch("{text}", client=client)
+    times = [when for method, when in sent if method == "POST"]
+
+    check_paid_once(emulator, out, frame)
+    assert attempts(emulator) == ["01"]
+    assert len(times) == 7
+    assert times[-1] - times[-2] > 75
+    assert times[-1] - times[-2] > 3 * (times[1] - times[0])
+
+
+def test_a_server_that_asks_for_quiet_gets_it_from_every_shard(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """A 429 while looking at one batch keeps the others from being looked at in that round."""
+    fault = on_look(status=429, headers={"retry-after": "400"})
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[fault])
+    client = connect(emulator)
+    clock.on_wait = lambda: clock.advance(100.0)  # every shard is due in the next round
+    sent = timed(client, emulator, clock)
+    out = frame.claude.batch("{text}", client=client, shard_size=10)
+    refused = [call.status for call in emulator.calls].index(429)
+
+    check_paid_once(emulator, out, frame)
+    assert sent[refused + 1][1] >= sent[refused][1] + 400
+
+
+# Cancels
+
+
+@pytest.fixture
+def server() -> JumpingClock:
+    """Return the API's clock, which stands still until a test moves it."""
+    cbp.options.poll_seconds = (0.01, 0.02)
+    return JumpingClock()
+
+
+def cancel_once_sent(
+    frame: pd.DataFrame, client: Any, then: Callable[[], None] = lambda: None
+) -> cbp.Run:
+    """Submit a frame, cancel it when it is at the API, and return the run."""
+    asked: list[str] = []
+
+    def cancel(progress: Any) -> None:
+        if progress.submitted and not asked:
+            then()
+            asked.append(run.cancel().id)
+
+    run = frame.claude.submit("{text}", client=client)
+    return cbp.run(run.id, client=client, progress=cancel).wait(ENOUGH)
+
+
+@pytest.mark.parametrize("status", [None, 404, 409])
+def test_a_cancel_that_comes_too_late_loses_no_answer(
+    status: int | None, frame: pd.DataFrame, server: JumpingClock, connect: Connect
+) -> None:
+    """However the API says that the batch has ended, it is looked at and collected."""
+    faults = [Fault(method="POST", path=".*/cancel", status=status, times=None)] if status else []
+    emulator = Emulator(clock=server.now, duration=60.0, faults=faults)
+    run = cancel_once_sent(frame, connect(emulator), lambda: server.advance(60.0))
+
+    check_paid_once(emulator, run.result(frame), frame)
+
+
+def test_a_cancel_without_permission_pauses(
+    frame: pd.DataFrame, server: JumpingClock, connect: Connect
+) -> None:
+    """Somebody has to know that the batch still runs; the same call cancels it later."""
+    fault = Fault(method="POST", path=".*/cancel", status=403)
+    emulator = Emulator(clock=server.now, duration=60.0, faults=[fault])
+    client = connect(emulator)
+    with pytest.raises(PausedError, match="The API answered 403"):
+        cancel_once_sent(frame, client)
+
+    def go_on(progress: Any) -> None:
+        server.advance(1.0)
+
+    out = frame.claude.batch("{text}", client=client, progress=go_on)
+
+    assert out["answer_status"].eq("canceled").any()
+    assert [c.status for c in emulator.calls if c.path.endswith("/cancel")] == [403, 200]
+
+
+def test_a_batch_that_somebody_else_cancels_is_told(
+    frame: pd.DataFrame, server: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """What the Console did shows in the ledger before the batch has ended."""
+    client = connect(Emulator(clock=server.now, duration=60.0))
+    seen: list[ShardState] = []
+
+    def watch(progress: Any) -> None:
+        store = Store(home)
+        (shard,) = store.shards(progress.run_id)
+        if shard.state is ShardState.IN_PROGRESS:
+            client.messages.batches.cancel(shard.batch_id)
+        if shard.state is ShardState.CANCELING:
+            seen.append(shard.state)
+            server.advance(1.0)
+
+    frame.claude.submit("{text}", client=client, progress=watch).wait(ENOUGH)
+
+    assert seen
