@@ -96,6 +96,12 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def abandon(self) -> None:
+        """Close the file in a forked child; the lock stays with the parent, and ends with it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
     def holder(self) -> dict[str, Any]:
         """Return ``pid``, ``host`` and ``since`` of whoever took the lock last."""
         try:

@@ -108,6 +108,10 @@ class Worker:
         """Note that nobody waits any more; the end of the process shall not either."""
         self._is_abandoned = True
 
+    def forget(self) -> None:
+        """Let go of what a forked child got of its parent's worker."""
+        self._lock.abandon()
+
     def leave(self, timeout: float) -> None:
         """Stop as soon as what is planned has been sent, waiting at most that many seconds.
 
@@ -271,6 +275,8 @@ class Crew:
 
     def forget(self) -> None:
         """Begin anew in a forked child: its parent's threads did not come along."""
+        for worker in self._workers.values():
+            worker.forget()
         self._workers = {}
         self._mutex = threading.Lock()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import locks, session, workers
-from claude_batch_pandas.emulator import Emulator, Rule
+from claude_batch_pandas.emulator import Emulator, Rule, serve
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import silent
 from claude_batch_pandas.records import RunState, Shard
@@ -260,3 +262,40 @@ def test_a_forked_child_begins_anew(frame: pd.DataFrame, sdk: Any) -> None:
 
     assert os.waitstatus_to_exitcode(status) == 0
     assert session.crew.at_work(run.id) is not None
+
+
+FORK = """
+import os, signal, sys
+import pandas as pd
+import claude_batch_pandas
+
+def leave_a_child(progress):
+    if progress.submitted:
+        if not os.fork():
+            sys.stdin.read()
+            os._exit(0)
+        print(progress.run_id, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pd.DataFrame({"text": ["a"]}).claude.batch("{text}", progress=leave_a_child)
+"""
+
+
+@needs_fork
+def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(home: Path) -> None:
+    """A killed kernel leaves workers of a pool behind; another kernel drives its run all the same."""
+    with serve(emulator=Emulator(duration=3600.0)) as url:
+        settings = {"ANTHROPIC_BASE_URL": url, "CLAUDE_BATCH_HOME": str(home)}
+        with subprocess.Popen(
+            [sys.executable, "-c", FORK],
+            env=os.environ | settings,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            run_id = process.stdout.readline().strip()
+            process.wait()
+            is_free = Lock(home / "runs" / run_id / "lock").acquire()
+
+    assert is_free
