@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from claude_batch_pandas import catalog
-from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.records import Batch, RunRecord, Shard, ShardState
 from claude_batch_pandas.requests import CUSTOM_ID, DIGEST_SIZE, HASH_SIZE
 from claude_batch_pandas.results import read_tags
@@ -76,21 +75,6 @@ def known_hash(name: str | None) -> bytes:
     """Return the hash in a custom_id of ours, nothing for any other."""
     found = CUSTOM_ID.fullmatch(name.encode()) if name is not None else None
     return b"" if found is None else bytes.fromhex(found[4].decode())
-
-
-def refuse_retry(record: RunRecord) -> None:
-    """Refuse to send again what is not here.
-
-    Raises
-    ------
-    InputError
-    """
-    if record.attached:
-        msg = (
-            f"Run {record.id} is an attached batch, whose requests are not on this disk. Run the "
-            "cell that asked them again: what has no answer is sent."
-        )
-        raise InputError(msg)
 
 
 def _save(folder: Path, digests: Sequence[bytes]) -> None:

@@ -20,7 +20,7 @@ from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.matching import Matched, check, match
 from claude_batch_pandas.planning import INDEX, RECIPE
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, ShardState
+from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.rendering import Reason, Recipe
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
@@ -275,24 +275,26 @@ class Run:
 
         Raises
         ------
+        InputError
+            When one of the runs that hold its answers was purged, or is being canceled.
         LedgerError
             When the request bodies are gone from this disk.
         """
         self._refuse_purged()
-        attaching.refuse_retry(self._record)
-        if self._record.cancel and not self.done:
-            msg = f"Run {self.id} is being canceled; wait for its end, then retry."
-            raise InputError(msg)
         engine = self._engine
         # Under the planner's lock, so that two kernels never send the same rows again at once.
         with locks.held(engine.store.home / locks.PLANNING):
             again = self._to_retry()
+            for run_id in (self.id, *again):
+                resending.check_retry(engine.store.run(run_id))
+            made: list[Shard] = []
             for run_id, ordinals in again.items():
                 record = engine.store.run(run_id)
                 shards = engine.store.shards(run_id)
-                engine.store.add_shards(
-                    resending.retry_shards(engine.spool, record, shards, ordinals, LARGEST_DEFAULT)
+                made += resending.retry_shards(
+                    engine.spool, record, shards, ordinals, LARGEST_DEFAULT
                 )
+            engine.store.add_shards(made)  # all or none
             if again:
                 engine.store.reopen(self.id)
         if again:

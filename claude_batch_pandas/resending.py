@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.exceptions import InputError, LedgerError
-from claude_batch_pandas.records import RunRecord, Shard
+from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt
 from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits
 from claude_batch_pandas.spool import Body, Spool, Writing, file_sha256, read_lines
@@ -44,6 +44,30 @@ def replan(spool: Spool, store: Store, record: RunRecord, shard: Shard) -> None:
             file, (with_attempt(line, record.nonce, attempt) for line in _requests(spool, shard))
         )
         store.mark_replanned(shard, file.keep())
+
+
+def check_retry(record: RunRecord) -> None:
+    """Refuse to ask again what is not on this disk, or to undo a cancel that is not through.
+
+    Raises
+    ------
+    InputError
+    """
+    if record.attached:
+        msg = (
+            f"Run {record.id} is an attached batch, whose requests are not on this disk. Run the "
+            "cell that asked them again: what has no answer is sent."
+        )
+        raise InputError(msg)
+    if record.state is RunState.PURGED:
+        msg = (
+            f"Run {record.id}, which holds answers of this one, was purged. Run the cell again: "
+            "it asks those anew, and its run can be retried."
+        )
+        raise InputError(msg)
+    if record.cancel and record.state is not RunState.ENDED:
+        msg = f"Run {record.id} is being canceled; wait for its end, then retry."
+        raise InputError(msg)
 
 
 def retry_shards(

@@ -150,7 +150,7 @@ class Store:
         """Remember that a run waits for answers again."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE runs SET state = ?, ended_at = NULL WHERE id = ?",
+                "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL WHERE id = ?",
                 (RunState.SUBMITTING, run_id),
             )
 

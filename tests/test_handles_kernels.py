@@ -15,6 +15,7 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import locks, session, workers
 from claude_batch_pandas.emulator import Emulator, Rule, serve
+from claude_batch_pandas.exceptions import InputError, WaitTimeoutError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import silent
 from claude_batch_pandas.records import RunState, Shard
@@ -222,6 +223,64 @@ def test_who_waits_for_a_run_that_another_kernel_reopened_waits_on(
     assert out["answer_status"].eq("succeeded").all()
 
 
+# Canceled runs and retries
+
+
+def test_a_run_that_is_being_canceled_is_not_retried(
+    frame: pd.DataFrame, sdk: Any, home: Path
+) -> None:
+    """Planning its rows again would take the cancel back."""
+    run = frame.claude.submit("{text}", client=sdk)
+    session.crew.leave(60.0)
+    run.cancel()
+
+    with pytest.raises(InputError, match=f"Run {run.id} is being canceled; wait for its end"):
+        run.retry()
+    assert Store(home).run(run.id).cancel
+
+
+def test_a_retry_does_not_take_back_the_cancel_of_another_run(
+    frame: pd.DataFrame, slow: Emulator, sdk: Any, server: JumpingClock, home: Path
+) -> None:
+    """Rows of a run that is being canceled are asked again when it has ended, not before."""
+    slow.rules = (
+        Rule(outcome="errored", contains="a"),
+        Rule(outcome="refusal", contains="b", delay=1e3),
+    )
+
+    def leave(progress: Any) -> None:
+        if progress.collected:
+            session.crew.leave(0.0)
+        elif progress.submitted == 3:
+            server.advance(60.0)
+
+    first = frame.claude.submit("{text}", client=sdk, shard_size=1, progress=leave)
+    with pytest.raises(WaitTimeoutError, match="was detached"):
+        first.wait(ENOUGH)
+    second = frame.claude.submit("{text}", client=sdk, output="other")
+    session.crew.stop()
+    Store(home).set_cancel(first.id)
+
+    with pytest.raises(InputError, match=f"Run {first.id} is being canceled; wait for its end"):
+        second.retry()
+    assert Store(home).run(first.id).cancel
+
+
+def test_a_canceled_run_that_is_retried_is_no_longer_being_canceled(
+    frame: pd.DataFrame, slow: Emulator, sdk: Any, server: JumpingClock
+) -> None:
+    """It holds only answers of another run, so that nothing of its own is planned again."""
+    slow.rules = (Rule(outcome="errored", contains="b"),)
+    frame.claude.submit("{text}", client=sdk)
+    run = frame.claude.submit("{text}", client=sdk, output="other", progress=ending(server))
+    run.cancel().wait(ENOUGH)
+    slow.rules = ()
+    run.retry()
+
+    assert run.progress.state != "canceling"
+    assert run.retry().result(frame, timeout=ENOUGH)["other_status"].eq("succeeded").all()
+
+
 # What others hold
 
 
@@ -240,6 +299,25 @@ def test_a_run_goes_on_without_answers_that_were_purged(
     assert set(out["answer_error"].dropna()) == {f"its answer was purged with run {first.id}"}
     assert again["answer_status"].eq("succeeded").all()
     assert sent(slow) == ["a", "b", "c", "d", "a", "b", "c"]
+
+
+def test_a_retry_that_needs_a_purged_run_plans_nothing(
+    frame: pd.DataFrame,
+    more: pd.DataFrame,
+    slow: Emulator,
+    sdk: Any,
+    server: JumpingClock,
+    home: Path,
+) -> None:
+    """Its own failures go again when all can, which the same cell sees to."""
+    first = frame.claude.submit("{text}", client=sdk, progress=ending(server)).wait(ENOUGH)
+    run_id = failed(more, slow, sdk, server, "d")
+    first.purge()
+
+    with pytest.raises(InputError, match=f"Run {first.id}, which holds answers.*was purged"):
+        cbp.run(run_id, client=sdk).retry()
+    assert len(Store(home).shards(run_id)) == 1
+    assert Store(home).run(run_id).state is RunState.ENDED
 
 
 # Forks

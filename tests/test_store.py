@@ -424,7 +424,7 @@ def test_states_of_a_run_are_remembered(store: Store, shard: Shard) -> None:
     assert (paused.state, paused.note) == (RunState.PAUSED, "why")
     assert canceled == replace(paused, cancel=True, state=RunState.CANCELING)
     assert ended == replace(canceled, state=RunState.ENDED, note="", ended_at=NOW + 60)
-    assert store.run("r") == replace(ended, state=RunState.SUBMITTING, ended_at=None)
+    assert store.run("r") == replace(ended, state=RunState.SUBMITTING, cancel=False, ended_at=None)
 
 
 def test_further_shards_make_a_run_go_on(store: Store, shard: Shard) -> None:
