@@ -187,7 +187,7 @@ class Run:
             When the template was a function and this is another process.
         WaitTimeoutError, PausedError
         """
-        self._refuse_purged()
+        self._refuse_gone()
         is_attached = self._record.attached
         if df is None and is_attached:
             df = self._frame
@@ -230,14 +230,14 @@ class Run:
             ``request_id``, ``run``, ``shard``, ``attempts``, tokens by kind (Int64) and
             ``dollars`` (US dollars, Float64, missing where the price is unknown).
         """
-        self._refuse_purged()
+        self._refuse_gone()
         record = self._record
         rows = self._engine.reader().of_rows(record)
         return frames.details(self._index(), rows, [money.cost(result) for result in rows.results])
 
     def report(self) -> report.Report:
         """Return counts by status, the distinct errors, tokens and dollars."""
-        self._refuse_purged()
+        self._refuse_gone()
         record = self._record
         reader = self._engine.reader()
         answers = reader.of_requests(record)
@@ -249,7 +249,7 @@ class Run:
 
         Canceling takes effect at the API within minutes; call `result` for what came of it.
         """
-        self._refuse_purged()
+        self._refuse_gone()
         if not self.done:
             check_origin(self._record, self._engine)
             self._engine.store.set_cancel(self.id)
@@ -280,7 +280,7 @@ class Run:
         LedgerError
             When the request bodies are gone from this disk.
         """
-        self._refuse_purged()
+        self._refuse_gone()
         engine = self._engine
         # Under the planner's lock, so that two kernels never send the same rows again at once.
         with locks.held(engine.store.home / locks.PLANNING):
@@ -307,9 +307,9 @@ class Run:
         Raises
         ------
         InputError
-            When the run is not over: its results would be lost.
+            When the run is not over: its results would be lost, unless its folder is gone.
         """
-        if self.status not in {RunState.ENDED, RunState.PURGED}:
+        if self._has_folder and self.status not in {RunState.ENDED, RunState.PURGED}:
             msg = f"Run {self.id} is {self.status}; cancel it and collect it before purging it."
             raise InputError(msg)
         self._engine.store.set_state(self.id, RunState.PURGED)
@@ -320,6 +320,10 @@ class Run:
     @property
     def _record(self) -> RunRecord:
         return self._engine.store.run(self.id)
+
+    @property
+    def _has_folder(self) -> bool:
+        return self._engine.spool.folder(self.id).is_dir()
 
     @property
     def _back(self) -> str:
@@ -343,15 +347,22 @@ class Run:
         show(replace(worker.progress, summary=f"detached from run {self.id}, which goes on"))
 
     def _drive(self) -> Worker:
-        self._refuse_purged()
+        self._refuse_gone()
         if self._worker is None:
             self._worker = self._crew.drive(self.id, self._engine)
         return self._worker
 
-    def _refuse_purged(self) -> None:
+    def _refuse_gone(self) -> None:
         if self.status is RunState.PURGED:
             msg = f"Run {self.id} was purged: its answers are gone. Run the cell to ask anew."
             raise InputError(msg)
+        if not self._has_folder:
+            msg = (
+                f"The folder {self._engine.spool.folder(self.id)} of run {self.id} is gone. "
+                f"Restore it; or forget the run with claude_batch_pandas.run({self.id!r}).purge() "
+                "and run the cell to ask anew, at the price of asking twice."
+            )
+            raise LedgerError(msg)
 
     def _at_work(self) -> Worker:
         """Return a worker that has not ended, since there is something new to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import locks, session, workers
 from claude_batch_pandas.emulator import Emulator, Rule, serve
-from claude_batch_pandas.exceptions import InputError, WaitTimeoutError
+from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import silent
 from claude_batch_pandas.records import RunState, Shard
@@ -318,6 +319,51 @@ def test_a_retry_that_needs_a_purged_run_plans_nothing(
         cbp.run(run_id, client=sdk).retry()
     assert len(Store(home).shards(run_id)) == 1
     assert Store(home).run(run_id).state is RunState.ENDED
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["ended", "in progress"])
+@pytest.mark.filterwarnings("ignore:The answers of run")
+def test_a_run_whose_folder_is_gone_is_asked_anew_after_its_purge(
+    is_over: bool,
+    frame: pd.DataFrame,
+    slow: Emulator,
+    sdk: Any,
+    server: JumpingClock,
+    home: Path,
+) -> None:
+    """Nothing is paid again behind anybody's back: the error says what to do first."""
+    first = frame.claude.submit("{text}", client=sdk, progress=ending(server))
+    if is_over:
+        first.wait(ENOUGH)
+    session.crew.leave(60.0)
+    shutil.rmtree(home / "runs" / first.id)
+    with pytest.raises(LedgerError, match=rf"of run {first.id} is gone\. Restore it; or forget"):
+        frame.claude.submit("{text}", client=sdk).wait(ENOUGH)
+    before = sent(slow)
+    cbp.run(first.id, client=sdk).purge()
+    frame.claude.submit("{text}", client=sdk, progress=ending(server)).wait(ENOUGH)
+
+    assert before == ["a", "b", "c"]
+    assert sent(slow) == ["a", "b", "c"] * 2
+
+
+def test_a_folder_that_is_gone_serves_no_other_call(
+    frame: pd.DataFrame,
+    more: pd.DataFrame,
+    slow: Emulator,
+    sdk: Any,
+    server: JumpingClock,
+    home: Path,
+) -> None:
+    """Its requests are asked anew there, and that is said before anything is sent."""
+    first = frame.claude.submit("{text}", client=sdk, progress=ending(server)).wait(ENOUGH)
+    shutil.rmtree(home / "runs" / first.id)
+    with pytest.warns(UserWarning, match=f"answers of run {first.id} cannot be reused: its folder"):
+        run = more.claude.submit("{text}", client=sdk, progress=ending(server))
+    out = run.result(more, timeout=ENOUGH)
+
+    assert out["answer_status"].eq("succeeded").all()
+    assert sent(slow) == ["a", "b", "c", "a", "b", "c", "d"]
 
 
 # Forks
