@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import attaching, catalog, frames, indexes, locks, money, report, resending
 from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import InputError, WaitTimeoutError
+from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.matching import Matched, check, match
 from claude_batch_pandas.planning import INDEX, RECIPE

@@ -55,6 +55,11 @@ class ShardState(StrEnum):
 KEY_WORKSPACE = "key-"  # begins the workspace of a scope whose server names none
 
 
+def key_workspace(fingerprint: str | None) -> str:
+    """Return the workspace of a key whose server names none; the key itself is the border."""
+    return f"{KEY_WORKSPACE}{fingerprint or 'rotating'}"
+
+
 class Scope(NamedTuple):
     """Where an answer is valid: answers of one scope never serve another."""
 

@@ -8,7 +8,7 @@ from claude_batch_pandas.client import has_no_list
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import UNSENT, APIError
 from claude_batch_pandas.polling import Pace, Verdict, explain, judge
-from claude_batch_pandas.records import KEY_WORKSPACE, Scope
+from claude_batch_pandas.records import Scope, key_workspace
 
 PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to
 NOT_FOUND = 404  # a hiccup, or a relay that has no list of batches
@@ -28,8 +28,8 @@ def find_scope(engine: Engine) -> Scope:
     if scope is not None:
         return scope
     scope = _ask(engine)
-    if not scope.workspace:  # a server that does not say: the key itself is the border
-        scope = scope._replace(workspace=f"{KEY_WORKSPACE}{fingerprint or 'rotating'}")
+    if not scope.workspace:
+        scope = scope._replace(workspace=key_workspace(fingerprint))
     if fingerprint:
         store.remember_scope(fingerprint, scope)
     return scope

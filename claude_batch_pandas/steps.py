@@ -18,7 +18,14 @@ from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedErr
 from claude_batch_pandas.polling import Pace, Verdict, explain, judge
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconcile import Next, candidates, decide
-from claude_batch_pandas.records import KEY_WORKSPACE, Batch, RunRecord, Shard, ShardState
+from claude_batch_pandas.records import (
+    KEY_WORKSPACE,
+    Batch,
+    RunRecord,
+    Shard,
+    ShardState,
+    key_workspace,
+)
 from claude_batch_pandas.requests import id_prefix
 from claude_batch_pandas.results import read_tags
 
@@ -177,7 +184,7 @@ class Steps:
             agenda.missing_since = None
         elif agenda.missing_since is None:
             agenda.missing_since = now
-            self._check_key()
+            self._check_workspace()
         since = now if agenda.missing_since is None else agenda.missing_since
         if judge(error, now - since) is Verdict.PAUSE:
             raise PausedError(explain(error))
@@ -276,10 +283,23 @@ class Steps:
             )
             raise PausedError(msg)
 
-    def _check_key(self) -> None:
+    def _check_workspace(self) -> None:
         """Say at once when a batch cannot be seen because the key is another workspace's."""
         with contextlib.suppress(APIError, CredentialsError):  # it is asked again anyhow
             self._check_scope(self.engine.client.list(limit=1))
+
+    def _check_key(self, shard: Shard) -> None:
+        """Where no workspace is named, only the key that sent a batch surely sees it."""
+        engine, workspace = self.engine, self.record.scope.workspace
+        if not workspace.startswith(KEY_WORKSPACE):
+            return
+        if workspace != key_workspace(engine.client.fingerprint(engine.store.secret())):
+            msg = (
+                f"The answer to the submission of shard {shard.number} was lost, and only the key "
+                "that sent it can see what became of it. Use that key, then call again; or run the "
+                "cell with reuse=False to ask anew, at the price of asking twice."
+            )
+            raise PausedError(msg)
 
     # Reconciling
 
@@ -288,6 +308,7 @@ class Steps:
         engine = self.engine
         if agenda.unknown_since is None:
             agenda.unknown_since = engine.clock.monotonic()
+        self._check_key(shard)
         listing, has_fence = self._newer_than_fence(shard)
         self._check_scope(listing)
         known = engine.store.batch_ids() | agenda.rejected

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 import claude_batch_pandas as cbp
+from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault
-from claude_batch_pandas.exceptions import PausedError
+from claude_batch_pandas.exceptions import PausedError, WaitTimeoutError
 from claude_batch_pandas.records import ShardState
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
@@ -193,6 +194,32 @@ def test_a_key_of_another_workspace_sends_nothing(
     out = cbp.run(run_id, client=connect(emulator, "mine")).result(frame)
 
     assert before == 0
+    check_paid_once(emulator, out, frame)
+
+
+def test_another_key_of_a_relay_decides_nothing_about_a_lost_answer(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Where no workspace is named, what another key does not see may exist all the same."""
+    anonymous = {"anthropic-workspace-id": "", "anthropic-organization-id": ""}
+    faults = [on_list(headers=anonymous, times=None), on_post(after=True, drop=True)]
+    workspaces = {"mine": "wrkspc_mine", "theirs": "wrkspc_theirs"}
+    emulator = Emulator(clock=clock.now, duration=3_600.0, faults=faults, workspaces=workspaces)
+    run = frame.claude.submit("{text}", client=connect(emulator, "mine"))
+
+    def leave_once_sent() -> None:
+        worker = session.crew.at_work(run.id)
+        if emulator.batches and worker is not None:
+            worker.stop()
+
+    clock.on_wait = leave_once_sent
+    with pytest.raises(WaitTimeoutError, match="was detached"):
+        run.wait(ENOUGH)
+    clock.on_wait = lambda: None
+    with pytest.raises(PausedError, match="only the key that sent it can see what became of it"):
+        cbp.run(run.id, client=connect(emulator, "theirs")).result()
+    out = cbp.run(run.id, client=connect(emulator, "mine")).result(frame)
+
     check_paid_once(emulator, out, frame)
 
 
