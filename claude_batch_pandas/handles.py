@@ -12,19 +12,19 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import attaching, catalog, frames, indexes, locks, money, report, resending
-from claude_batch_pandas.answers import Answers, needs_retry
+from claude_batch_pandas import attaching, catalog, frames, indexes, money, report
+from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.matching import Matched, check, match
 from claude_batch_pandas.planning import INDEX, RECIPE
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, Shard, ShardState
+from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Reason, Recipe
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
-from claude_batch_pandas.sharding import LARGEST_DEFAULT
+from claude_batch_pandas.retrying import retry
 from claude_batch_pandas.workers import Crew, Worker, check_origin
 
 if TYPE_CHECKING:
@@ -281,22 +281,7 @@ class Run:
             When the request bodies are gone from this disk.
         """
         self._refuse_gone()
-        engine = self._engine
-        # Under the planner's lock, so that two kernels never send the same rows again at once.
-        with locks.held(engine.store.home / locks.PLANNING):
-            again = self._to_retry()
-            for run_id in (self.id, *again):
-                resending.check_retry(engine.store.run(run_id))
-            made: list[Shard] = []
-            for run_id, ordinals in again.items():
-                record = engine.store.run(run_id)
-                shards = engine.store.shards(run_id)
-                made += resending.retry_shards(
-                    engine.spool, record, shards, ordinals, LARGEST_DEFAULT
-                )
-            engine.store.add_shards(made)  # all or none
-            if again:
-                engine.store.reopen(self.id)
+        again = retry(self.id, self._engine)
         if again:
             self._at_work().wake()
         return self
@@ -403,18 +388,6 @@ class Run:
         statuses = [result.status for result in rows.results]
         bill = money.bill(_sent_by(answers, record))
         return report.closing_line(record, statuses, bill, elapsed, is_rerun=self._was_over)
-
-    def _to_retry(self) -> dict[str, list[int]]:
-        """Return the ordinals to ask again, by the run that sent them."""
-        record, reader = self._record, self._engine.reader()
-        runs = (record.id, *record.sources)
-        references = reader.map(record.id).references.tolist()
-        results = reader.of_requests(record).results
-        again: dict[str, list[int]] = {}
-        for (source, ordinal), result in zip(references, results, strict=True):
-            if needs_retry(result):
-                again.setdefault(runs[source], []).append(ordinal)
-        return again
 
     def _index(self) -> Any:
         record, folder = self._record, self._engine.spool.folder(self.id)

@@ -15,6 +15,7 @@ from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.client import Listing, has_no_list, is_refusal
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
+from claude_batch_pandas.holding import Hold
 from claude_batch_pandas.polling import Pace, Verdict, explain, judge
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconcile import Next, candidates, decide
@@ -30,8 +31,6 @@ from claude_batch_pandas.requests import id_prefix
 from claude_batch_pandas.results import read_tags
 
 NOT_FOUND = 404
-HOLD_SECONDS = 300.0  # a full queue is asked again after this, even if no shard of ours ended
-HOLD_PACE = (15.0, HOLD_SECONDS)  # and in these steps when none of ours is in it
 # After a crash nobody knows when the POST ended. These are given on top of settle_seconds.
 READ_TIMEOUT_SECONDS = 600.0  # the SDK's
 SLOWEST_UPLOAD = 50_000.0  # bytes per second
@@ -70,18 +69,17 @@ class Steps:
     record: RunRecord
     engine: Engine
     tell: Callable[[str], None]
+    is_stopping: Callable[[], bool] = lambda: False  # asked between two shards
     note: str = ""
     _reader: Reader = field(init=False)
     _shards: list[Shard] = field(default_factory=list)
     _agendas: dict[int, _Agenda] = field(default_factory=dict)
     _quiet_until: float = 0.0  # the server asked not to be asked before; Retry-After
-    _held_until: float = 0.0
-    _held_open: int | None = None  # open shards when the queue was full
-    _hold_pace: Pace = field(init=False)
+    _hold: Hold = field(init=False)
 
     def __post_init__(self) -> None:
         self._reader = self.engine.reader()
-        self._hold_pace = Pace(*HOLD_PACE, self.engine.dice)
+        self._hold = Hold(self.engine.dice)
 
     def refresh(self) -> None:
         """Read the run and its shards from the ledger."""
@@ -91,8 +89,13 @@ class Steps:
     @property
     def is_sent(self) -> bool:
         """Whether nothing is left to send."""
-        waiting = {ShardState.PLANNED, ShardState.SUBMITTING}
-        return not any(shard.state in waiting for shard in self._shards)
+        return not any(shard.state is ShardState.PLANNED for shard in self._shards)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the API takes no more for now."""
+        open_ = sum(shard.is_open for shard in self._shards)
+        return self._hold.is_on(self.engine.clock.monotonic(), open_)
 
     def take(self) -> float | None:
         """Do what is due; return the seconds until something is, None when all is settled.
@@ -107,6 +110,8 @@ class Steps:
         self.note = ""
         is_full = False
         for number in range(len(self._shards)):
+            if self.is_stopping():
+                break
             shard = self._shards[number]
             if shard.is_settled or not self._is_due(shard):
                 continue
@@ -122,6 +127,8 @@ class Steps:
                 self._weather(error, agenda)
             # What may go out next depends on what just did.
             self._shards[number] = self.engine.store.shard(shard.run_id, number)
+        if self.is_held:
+            self.note = self.note or self._hold.why
         self._move()
         return self._seconds_left()
 
@@ -141,8 +148,8 @@ class Steps:
         dues = [self._agenda(shard).due for shard in left if shard.state is not ShardState.PLANNED]
         if planned and (self.record.cancel or self._may_submit(planned[0])):
             dues.append(self._agenda(planned[0]).due)
-        elif planned and self._held_until:
-            dues.append(self._held_until)
+        elif planned and self._hold.until:
+            dues.append(self._hold.until)
         soonest = max(min(dues), self._quiet_until)
         return max(0.0, soonest - self.engine.clock.monotonic())
 
@@ -214,7 +221,7 @@ class Steps:
         else:
             # Whatever its counts say, this is what our POST made; the results will be checked.
             engine.store.mark_submitted(shard, batch)
-            self._hold_pace.restart()
+            self._hold.succeed()
             self._wait(agenda)
         self.tell("")
 
@@ -233,11 +240,8 @@ class Steps:
 
     def _may_submit(self, shard: Shard) -> bool:
         open_ = [other for other in self._shards if other.is_open]
-        if self._held_open is not None:
-            is_over = self.engine.clock.monotonic() >= self._held_until
-            if len(open_) >= self._held_open and not is_over:
-                return False
-            self._held_open, self._held_until = None, 0.0
+        if self._hold.is_on(self.engine.clock.monotonic(), len(open_)):
+            return False
         waiting = sum(other.total for other in open_)
         return not open_ or waiting + shard.total <= self.engine.max_in_flight
 
@@ -252,23 +256,14 @@ class Steps:
             self._weather(error, agenda)
             return
         agenda.was_refused = error.status in BUSY and error.type is not None
-        if agenda.was_refused:
-            self._hold(error)
         self.note = f"{error} Checking whether the batch was accepted."
+        if agenda.was_refused:
+            now = self.engine.clock.monotonic()
+            others = sum(o.is_open for o in self._shards if o.number != shard.number)
+            self._hold.begin(now, others, error.retry_after)
+            self._quiet_until = max(self._quiet_until, now + (error.retry_after or 0.0))
+            self.note = f"{error} Checking that the batch was not accepted; {self._hold.why}."
         self._wait(agenda, error.retry_after or 0.0)
-
-    def _hold(self, error: APIError) -> None:
-        """Stop submitting: as long as was asked, or until a shard ends when the queue is full."""
-        open_ = sum(other.is_open for other in self._shards)
-        now = self.engine.clock.monotonic()
-        self._held_open = 0
-        if error.retry_after is not None:
-            self._quiet_until = self._held_until = now + error.retry_after
-        elif open_ > 1:  # this shard counts as open until it is known that it is not
-            self._held_until = now + HOLD_SECONDS
-            self._held_open = open_ - 1
-        else:
-            self._held_until = now + self._hold_pace.next()
 
     def _check_scope(self, listing: Listing) -> None:
         """Never look for a batch in another workspace's list, nor send one there."""
@@ -332,9 +327,8 @@ class Steps:
                 )
                 self._wait(agenda)
             case _:
-                self.note = (
-                    f"not in the server's list; sent again if it stays away for {settle:.0f} s"
-                )
+                waits = f"not in the server's list; sent again if it stays away for {settle:.0f} s"
+                self.note = self._hold.why if agenda.was_refused else waits
                 self._wait(agenda, min(agenda.pace.next(), settle / 4))
 
     def _inspect(self, shard: Shard, agenda: _Agenda, batch: Batch) -> None:

@@ -72,7 +72,7 @@ class Worker:
         self._is_stopping = False
         self._leave_when_sent = False
         self._is_abandoned = False
-        self._steps = Steps(record, engine, self._tell)
+        self._steps = Steps(record, engine, self._tell, lambda: self._is_stopping)
         self._needed: dict[str, tuple[int, frozenset[int]]] = {}
         self._companions: dict[str, Companion] = {}
         # A paused run is taken up again; what paused it is found out anew.
@@ -160,7 +160,7 @@ class Worker:
                 if self._finish():
                     return
                 continue
-            if self._leave_when_sent and self._steps.is_sent:
+            if self._leave_when_sent and (self._steps.is_sent or self._steps.is_held):
                 return
             self._tell(self._steps.note)
             self._sleep(FOLLOW_SECONDS if seconds is None else seconds)

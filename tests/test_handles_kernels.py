@@ -67,7 +67,7 @@ def kernel(sdk: Any) -> Any:
 
     def open_(run_id: str) -> cbp.Run:
         crews.append(Crew())
-        return cbp.Run(run_id, session._engine(sdk), crews[-1], lambda: silent)
+        return cbp.Run(run_id, session.build_engine(sdk), crews[-1], lambda: silent)
 
     yield open_
     for crew in crews:
@@ -200,7 +200,7 @@ def test_a_retry_as_a_run_ends_is_not_left_behind(
             return super().mark_ended(run_id, now)
 
     monkeypatch.setattr(session, "Store", Late)
-    worker = session.crew.drive(run_id, session._engine(sdk))
+    worker = session.crew.drive(run_id, session.build_engine(sdk))
 
     assert worker.done.wait(ENOUGH)
     assert Store(home).run(run_id).state is RunState.ENDED
@@ -377,7 +377,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no 
 def test_a_forked_child_begins_anew(frame: pd.DataFrame, sdk: Any) -> None:
     """Its parent's threads did not come along, nor may it use the parent's connections."""
     run = frame.claude.submit("{text}", client=sdk)
-    session._clients[()] = session._engine(sdk).client
+    session._clients[()] = session.build_engine(sdk).client
     child = os.fork()
     if not child:
         os._exit(0 if session.crew.at_work(run.id) is None and not session._clients else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +220,28 @@ def test_leaving_has_an_end(
 
     assert states == [ShardState.IN_PROGRESS, ShardState.PLANNED]
     assert f"Run {run.id}: shards not sent yet: 1. Run the same call again" in caplog.text
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupted_script_ends_without_sending_more(connect: Connect, home: Path) -> None:
+    """What was not sent stays planned, the message counts it, and nobody waits for the queue."""
+    emulator = Emulator(duration=3600.0, max_queue=10)
+    df = pd.DataFrame({"text": [f"row {i}" for i in range(30)]})
+
+    def interrupt(progress: Any) -> None:
+        if "queue is full" in progress.note and not progress.summary:
+            signal.raise_signal(signal.SIGINT)
+
+    run = df.claude.submit("{text}", client=connect(emulator), shard_size=10, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 shards are not sent yet"):
+        run.wait(ENOUGH)
+    session.crew.leave(ENOUGH)
+
+    states = [shard.state for shard in Store(home).shards(run.id)]
+    assert states[0] is ShardState.IN_PROGRESS
+    assert states[2] is ShardState.PLANNED
+    assert len(emulator.batches) == 1
+    assert session.crew.at_work(run.id) is None
 
 
 def test_leaving_without_workers_is_nothing() -> None:
