@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from claude_batch_pandas import locks
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.locks import Lock, held
 
@@ -156,6 +158,36 @@ def test_lock_without_a_folder_is_told(tmp_path: Path) -> None:
     """A lock that cannot be made is an error of the ledger, with the path."""
     with pytest.raises(LedgerError, match=r"nowhere.run\.lock cannot be opened: No such file"):
         Lock(tmp_path / "nowhere" / "run.lock").acquire()
+
+
+def test_a_file_system_that_cannot_lock_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a lock two kernels would send the same shard, so nothing goes on there."""
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    lock = Lock(path)
+
+    with pytest.raises(LedgerError, match=r"cannot lock .*Set CLAUDE_BATCH_HOME to a local disk"):
+        lock.acquire()
+    assert not lock.is_held
+
+
+def test_a_system_without_locks_serves_one_kernel(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a lock always succeeds, and is given back like any other."""
+    monkeypatch.setattr(locks, "fcntl", None)
+    first, second = Lock(path), Lock(path)
+    taken = [first.acquire(), second.acquire()]
+    first.release()
+
+    assert taken == [True, True]
+    assert (first.is_held, second.is_held) == (False, True)
+    second.release()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not json", b"[1]", b"\xff"])
