@@ -693,6 +693,17 @@ def test_every_other_machine_needs_a_key(url: str, monkeypatch: pytest.MonkeyPat
         Client()
 
 
+@pytest.mark.parametrize("url", ["ftp://u:secret@relay.example/v1", "relay.example", "https://"])
+def test_an_address_that_is_none_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written or sent for it, and a password in it is not shown."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+    with pytest.raises(InputError, match="cannot be used: it must begin with https://") as caught:
+        Client()
+
+    assert "secret" not in str(caught.value)
+
+
 def test_a_key_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's own variables are what counts."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)

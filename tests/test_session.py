@@ -11,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import httpx2
 import pandas as pd
 import pytest
+from anthropic.lib.credentials import AccessToken
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
@@ -232,6 +235,17 @@ def test_a_home_that_cannot_be_made_is_told(
     assert emulator.calls == []
 
 
+def test_a_relative_home_is_refused(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be another ledger in every folder, and everything would be paid again there."""
+    monkeypatch.setenv("CLAUDE_BATCH_HOME", "ledger")
+    with pytest.raises(InputError, match=r"CLAUDE_BATCH_HOME='ledger' is relative.*such as '/"):
+        frame.claude.batch("{text}", client=client)
+
+    assert emulator.calls == []
+
+
 # Clients
 
 
@@ -307,6 +321,29 @@ def test_a_relay_may_not_tell_the_workspace(
 
         assert out["answer"].notna().all()
     assert len(emulator.batches) == 2
+
+
+def test_a_token_that_changes_is_never_taken_for_the_one_before(
+    frame: pd.DataFrame, clock: JumpingClock
+) -> None:
+    """A client that fetches its tokens may change workspaces, so who it is is asked every time."""
+    workspaces = {"token-one": "wrkspc_one", "token-two": "wrkspc_two"}
+    emulator = Emulator(clock=clock.now, duration=0.0, workspaces=workspaces)
+    web = httpx2.Client(transport=emulator.transport())
+    for token in ("token-one", "token-two", "token-one"):
+        told = AccessToken(token)
+        sdk = anthropic.Anthropic(credentials=lambda told=told, **_: told, http_client=web)
+        frame.claude.batch("{text}", client=sdk)
+
+    assert [batch.workspace for batch in emulator.batches] == ["wrkspc_one", "wrkspc_two"]
+
+
+def test_a_template_without_columns_is_warned_of(frame: pd.DataFrame, client: Any) -> None:
+    """Three rows that ask the same are most often a forgotten brace."""
+    with pytest.warns(
+        UserWarning, match=r"uses no column.*Write \{column\}.*there are: \['text'\]"
+    ):
+        frame.claude.batch("text", client=client)
 
 
 # Which call is which run
@@ -435,6 +472,9 @@ def test_a_call_whose_key_is_refused_leaves_nothing(
         ({"output": ""}, "output must be the name of the new column"),
         ({"on_missing": "drop"}, "on_missing must be one of skip, error, empty"),
         ({"model": " "}, "model must be a name such as"),
+        ({"reuse": "no"}, "reuse must be True or False, not 'no'"),
+        ({"replace": 1}, "replace must be True or False, not 1"),
+        ({"params": [("temperature", 0)]}, "params must be a dict of Messages parameters, not a l"),
     ],
     ids=str,
 )
@@ -444,6 +484,16 @@ def test_what_no_call_can_mean_is_refused(
     """Nothing is sent, nothing is written."""
     with pytest.raises(InputError, match=words):
         frame.claude.batch("{text}", **call)
+
+    assert not home.exists()
+
+
+def test_an_argument_that_does_not_exist_is_refused(frame: pd.DataFrame, home: Path) -> None:
+    """A limit that is misspelled would cost what it was to save."""
+    with pytest.raises(
+        InputError, match=r"no argument 'max_token'\. .*Did you mean 'max_tokens'\?"
+    ):
+        frame.claude.submit("{text}", max_token=9)
 
     assert not home.exists()
 
