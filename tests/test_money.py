@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from claude_batch_pandas.answers import PROCESSING
 from claude_batch_pandas.money import Bill, bill, cost, show
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.results import UNREADABLE, Result
@@ -133,6 +134,11 @@ def test_what_may_have_been_billed_is_unknown(result: Result) -> None:
     """An answer that tells no tokens, or that cannot be read, is never free."""
     assert cost(result) is None
     assert bill([result]) == Bill(Decimal(0), 1)
+
+
+def test_an_answer_to_come_has_no_price_yet() -> None:
+    """What is still processing is unknown, and not free."""
+    assert cost(PROCESSING) is None
 
 
 def test_refusal_after_some_output_is_billed() -> None:

@@ -171,6 +171,20 @@ def test_drafts_of_dead_planners_are_swept(tmp_path: Path) -> None:
     assert names(spool.root) == ["kept"]
 
 
+def test_what_killed_writers_left_is_cleared(tmp_path: Path) -> None:
+    """Half a body holds prompts, so it does not stay; whole files of any run do."""
+    spool = Spool(tmp_path)
+    for run_id in ("one", "two"):
+        spool.draft(run_id)
+        spool.publish(run_id)
+        write(spool.body(run_id, 0), b"whole")
+        (spool.folder(run_id) / f"{spool.body(run_id, 1).name}.7.part").write_bytes(b"half")
+    spool.clear_parts("one")
+
+    assert names(spool.folder("one")) == ["shard-0000.requests.json"]
+    assert len(names(spool.folder("two"))) == 2
+
+
 def test_publishing_twice_is_told(tmp_path: Path) -> None:
     """A name that a run has already is never overwritten."""
     spool = Spool(tmp_path)
