@@ -1,0 +1,23 @@
+"""The benchmarks run and print what they promise; how fast something is, no test asserts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_import_is_measured_beside_that_of_pandas() -> None:
+    """Both medians, their ratio and difference, the goal, and what was loaded too early."""
+    command = [sys.executable, "-m", "tests.benchmarks", "import", "--rounds", "1"]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+
+    assert done.stderr == ""
+    assert re.search(r"^import pandas +\d+\.\d ms, median of 1 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^import claude_batch_pandas +\d+\.\d ms", done.stdout, re.MULTILINE)
+    assert re.search(r"^ratio: \d\.\d{3}x, difference: [+-]\d+\.\d ms$", done.stdout, re.MULTILINE)
+    assert re.search(r"^goal: .*; (met|missed)$", done.stdout, re.MULTILINE)
+    assert "loaded although lazy: nothing" in done.stdout
+    assert done.returncode == int("missed" in done.stdout)
