@@ -12,17 +12,15 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import attaching, catalog, frames, indexes, money, report
+from claude_batch_pandas import catalog, frames, indexes, money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
-from claude_batch_pandas.functions import renderer_for
-from claude_batch_pandas.matching import Matched, check, match
-from claude_batch_pandas.planning import INDEX, RECIPE
+from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
+from claude_batch_pandas.matching import Matched, match_frame
+from claude_batch_pandas.planning import INDEX
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, ShardState
-from claude_batch_pandas.rendering import Reason, Recipe
-from claude_batch_pandas.requests import DIGEST_SIZE
+from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
+from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.retrying import retry
 from claude_batch_pandas.workers import Crew, Worker, check_origin
@@ -143,6 +141,7 @@ class Run:
         return self._result_async().__await__()
 
     async def _result_async(self) -> pd.DataFrame:
+        _check_loop()
         worker = self._drive()
         show = Throttle(self._make_hook(), self._engine.clock)
         try:
@@ -406,40 +405,22 @@ class Run:
         return indexes.load(data, record.rows)
 
     def _match(self, df: Any) -> Matched:
-        """Find the rows of a frame among what the run asked; refuse a frame that shares none."""
-        record = self._record
-        renderer = renderer_for(frames.Source(frames.as_frame(df)), self._recipe)
-        digests = self._engine.reader().map(self.id).all_digests
-        size = attaching.HASH_BYTES if record.attached else DIGEST_SIZE
-        requests = {
-            digest[:size]: i for i, digest in enumerate(digests) if digest != attaching.NO_DIGEST
-        }
-        if record.attached and not self.done:  # its custom_ids are seen in its results only
-            return match(renderer, {}, size, Reason(RowStatus.PROCESSING, "no result yet"))
-        why = f"run {self.id} did not ask this: the row is new or was edited"
-        matched = match(renderer, requests, size, Reason(RowStatus.SKIPPED, why))
-        if strangers := check(matched, record, knows_requests=bool(requests)):
-            warnings.warn(strangers, UserWarning, stacklevel=4)
+        matched = match_frame(df, self._record, self._engine, self._asked)
+        if matched.warning:
+            warnings.warn(matched.warning, UserWarning, stacklevel=4)
         return matched
 
-    @property
-    def _recipe(self) -> Recipe:
-        """What was asked of every row; a function is known only where the call was made."""
-        if self._asked is not None:
-            return self._asked
-        recipe = Recipe.load((self._engine.spool.folder(self.id) / RECIPE).read_bytes())
-        if recipe.template is None and self._record.attached:
-            msg = (
-                f"Run {self.id} was attached without template=; attach it with one to join a frame."
-            )
-            raise InputError(msg)
-        if recipe.template is None:
-            msg = (
-                f"The template of run {self.id} was a function, which is not kept on disk. Run the "
-                "same cell again (it sends nothing twice), or call result() without a frame."
-            )
-            raise InputError(msg)
-        return recipe
+
+def _check_loop() -> None:
+    """Refuse to be awaited in a loop that is not asyncio's, such as trio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        msg = (
+            "Awaiting a run needs asyncio, and no asyncio loop runs here. The run goes on; under "
+            "trio, wait for it in a thread: await trio.to_thread.run_sync(run.result)."
+        )
+        raise BatchError(msg) from None
 
 
 def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:

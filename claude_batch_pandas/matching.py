@@ -7,12 +7,16 @@ extended since gets each row's own answer, and no row gets another's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from claude_batch_pandas.exceptions import ChangedFrameError
-from claude_batch_pandas.functions import FunctionRenderer
-from claude_batch_pandas.records import RunRecord
-from claude_batch_pandas.rendering import Reason, Renderer
+from claude_batch_pandas import attaching, frames
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import ChangedFrameError, InputError
+from claude_batch_pandas.functions import FunctionRenderer, renderer_for
+from claude_batch_pandas.planning import RECIPE
+from claude_batch_pandas.records import RowStatus, RunRecord, RunState
+from claude_batch_pandas.rendering import Reason, Recipe, Renderer
+from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
 
 
@@ -27,11 +31,14 @@ class Matched(NamedTuple):
         Positions of rows that ask what the run did not.
     asking : int
         Rows that ask anything.
+    warning : str
+        What to say about the rows that the run did not ask; empty when there are none.
     """
 
     places: list[int | Reason]
     unasked: list[int]
     asking: int
+    warning: str = ""
 
     def results(self, answers: Sequence[Result]) -> list[Result]:
         """Return one result per row from those of the unique requests."""
@@ -41,13 +48,46 @@ class Matched(NamedTuple):
         ]
 
 
+def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None) -> Matched:
+    """Find the rows of a frame among what a run asked.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame or pandas.Series
+    record : RunRecord
+    engine : Engine
+    asked : Recipe or None
+        What was asked of every row; None when only the ledger knows it.
+
+    Raises
+    ------
+    ChangedFrameError
+        When no row asks what the run did.
+    InputError
+        When what was asked is not known.
+    """
+    recipe = asked or _kept_recipe(record, engine)
+    renderer = renderer_for(frames.Source(frames.as_frame(df)), recipe)
+    if record.attached and record.state is not RunState.ENDED:
+        # Its custom_ids are seen in its results only.
+        return match(renderer, {}, DIGEST_SIZE, Reason(RowStatus.PROCESSING, "no result yet"))
+    size = attaching.HASH_BYTES if record.attached else DIGEST_SIZE
+    digests = engine.reader().map(record.id).all_digests
+    requests = {
+        digest[:size]: i for i, digest in enumerate(digests) if digest != attaching.NO_DIGEST
+    }
+    why = f"run {record.id} did not ask this: the row is new or was edited"
+    matched = match(renderer, requests, size, Reason(RowStatus.SKIPPED, why))
+    return matched._replace(warning=_check(matched, record, knows_requests=bool(requests)))
+
+
 def match(
     renderer: Renderer | FunctionRenderer,
     requests: Mapping[bytes, int],
     size: int,
     stranger: Reason,
 ) -> Matched:
-    """Find the rows of a frame among the requests of a run.
+    """Find the rows of a frame among requests.
 
     Parameters
     ----------
@@ -58,7 +98,7 @@ def match(
     size : int
         Bytes of a content hash that are known.
     stranger : Reason
-        Why a row that the run did not ask has no answer.
+        Why a row that is not among them has no answer.
     """
     places: list[int | Reason] = []
     unasked: list[int] = []
@@ -76,21 +116,23 @@ def match(
     return Matched(places, unasked, asking)
 
 
-def check(matched: Matched, record: RunRecord, *, knows_requests: bool) -> str:
-    """Return a warning about rows that a run did not ask, empty when there are none.
+def _kept_recipe(record: RunRecord, engine: Engine) -> Recipe:
+    """Read what was asked of every row; a function is known only where the call was made."""
+    recipe = Recipe.load((engine.spool.folder(record.id) / RECIPE).read_bytes())
+    if recipe.template is not None:
+        return recipe
+    if record.attached:
+        msg = f"Run {record.id} was attached without template=; attach it with one to join a frame."
+        raise InputError(msg)
+    msg = (
+        f"The template of run {record.id} was a function, which is not kept on disk. Run the same "
+        "cell again (it sends nothing twice), or call result() without a frame."
+    )
+    raise InputError(msg)
 
-    Parameters
-    ----------
-    matched : Matched
-    record : RunRecord
-    knows_requests : bool
-        Whether any request of the run can be told by its hash.
 
-    Raises
-    ------
-    ChangedFrameError
-        When no row asks what the run did.
-    """
+def _check(matched: Matched, record: RunRecord, *, knows_requests: bool) -> str:
+    """Return what to say about rows that a run did not ask; refuse a frame that shares none."""
     strangers, rows = len(matched.unasked), len(matched.places)
     if not strangers:
         return ""
