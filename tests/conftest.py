@@ -71,6 +71,14 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.fixture
+def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let kernels keep what they write in a folder of the test; return it."""
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return tmp_path
+
+
+@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> JumpingClock:
     """Let the package live on a clock that jumps."""
     jumping = JumpingClock()

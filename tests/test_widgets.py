@@ -227,16 +227,14 @@ print(out["intent_status"].tolist())
 
 
 def test_a_cell_of_a_real_kernel_shows_a_run(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jupyter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A live widget while it runs, text with the closing line after it, and no error."""
     emulator = Emulator(duration=1.5)
-    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE)])  # type: ignore[no-untyped-call]
     with serve(emulator=emulator) as url:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
-        where = {"metadata": {"path": str(tmp_path)}}
+        where = {"metadata": {"path": str(jupyter)}}
         client = NotebookClient(notebook, timeout=60, kernel_name="python3", resources=where)
         client.execute()
     outputs = notebook.cells[0].outputs
