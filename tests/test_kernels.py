@@ -51,15 +51,21 @@ class Kernel:
 
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self._manager, self._client = manager, client
+        self._sent: set[str] = set()
 
     def queue(self, *cells: str) -> list[str]:
         """Send cells without waiting for any; return the ids of the messages."""
-        return [self._client.execute(cell) for cell in cells]
+        sent = [self._client.execute(cell) for cell in cells]
+        self._sent.update(sent)
+        return sent
 
     def reply(self) -> tuple[str, dict[str, Any]]:
         """Return the next reply to a cell: which cell, and what the kernel says of it."""
-        message = self._client.get_shell_msg(timeout=SECONDS)
-        return message["parent_header"]["msg_id"], message["content"]
+        while True:
+            message = self._client.get_shell_msg(timeout=SECONDS)
+            # A kernel that was slow to start may still answer who it is, several times.
+            if message["parent_header"]["msg_id"] in self._sent:
+                return message["parent_header"]["msg_id"], message["content"]
 
     def outputs(self, cells: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (cell, content) of everything shown until the last of the cells is done."""
