@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
+from claude_batch_pandas.addresses import is_loopback, origin_of
 from claude_batch_pandas.exceptions import (
     UNSENT,
     UNWRITABLE,
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
 
 BATCHES = "/v1/messages/batches"
 PAGE = 1000  # batches per list call, the API's maximum
-
-# A genuine API error with one of these came instead of a batch. 429 and 5xx prove nothing.
-REFUSED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
 NO_CREDENTIALS = (
     "No credentials for the Claude API were found. Give one of: the environment variable "
@@ -88,9 +84,9 @@ class Client:
     def __init__(self, sdk: Any = None) -> None:
 
         self._sdk: anthropic.Anthropic = _build() if sdk is None else _accept(sdk)
-        self.origin = _origin(str(self._sdk.base_url))
+        self.origin = origin_of(str(self._sdk.base_url))
         if not _has_credentials(self._sdk):
-            if not _is_loopback(self.origin):
+            if not is_loopback(self.origin):
                 raise CredentialsError(NO_CREDENTIALS)
             self._sdk = self._sdk.copy(api_key="a-loopback-server-needs-no-key")
 
@@ -296,21 +292,6 @@ class Client:
         )
 
 
-def has_no_list(error: APIError) -> bool:
-    """Tell whether a list was refused because the server, a relay perhaps, has none."""
-    return error.status in {404, 405, 501}
-
-
-def is_refusal(error: APIError) -> bool:
-    """Tell whether an error proves that the POST behind it created nothing.
-
-    Everything that is not proof (a lost answer, a timeout, 429, 5xx) means that a batch may exist.
-    """
-    if error.code in {UNSENT, UNWRITABLE} or error.status == 413:  # noqa: PLR2004 - Cloudflare's is HTML
-        return True
-    return error.status in REFUSED and error.type is not None
-
-
 def _build() -> anthropic.Anthropic:
     import anthropic
     import httpx2
@@ -366,27 +347,6 @@ def _has_credentials(sdk: anthropic.Anthropic) -> bool:
         if isinstance(value, str) and value
     }
     return sdk.credentials is not None or bool(names & {"authorization", "x-api-key"})
-
-
-def _origin(base_url: str) -> str:
-    """Return scheme, host, port and path of a base URL; never the password in it."""
-    parts = urlsplit(base_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = (
-            f"The API's address {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()!r} "
-            "cannot be used: it must begin with https:// or http://. Check ANTHROPIC_BASE_URL."
-        )
-        raise InputError(msg)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
-
-
-def _is_loopback(origin: str) -> bool:
-    host = urlsplit(origin).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _response() -> type[httpx2.Response]:

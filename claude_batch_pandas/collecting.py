@@ -96,7 +96,7 @@ def collect(
 def verify(path: Path, expected: frozenset[str] | None, batch: Batch) -> Check:
     """Check a results file against what was sent, as far as known, and what the API counted."""
     tags = [tag for block in read_tags(read_line_blocks(path)) for tag in block]
-    read = [tag for tag in tags if tag is not None]
+    read = [*filter(None, tags)]
     ours = [tag for tag in read if expected is None or tag[0] in expected]
     foreign = len(read) - len(ours)
     if len(ours) > len({name for name, _ in ours}):

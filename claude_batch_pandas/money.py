@@ -55,16 +55,7 @@ def bill(results: Iterable[Result]) -> Bill:
             unpriced += price is None
             continue
         rate = (result.model or "", usage.service_tier, usage.inference_geo)
-        total = sums.setdefault(rate, [0] * 7)
-        total[0] += 1
-        total[1] += usage.input_tokens or 0
-        total[2] += usage.output_tokens or 0
-        if usage.cache_creation_input_tokens or usage.cache_creation is not None:
-            total[3] += usage.cache_write_5m_tokens
-            total[4] += usage.cache_write_1h_tokens
-        total[5] += usage.cache_read_input_tokens or 0
-        if usage.server_tool_use is not None:
-            total[6] += usage.web_searches
+        _add(sums.setdefault(rate, [0] * 7), usage)
     for (model, tier, place), (count, *tokens, searches) in sums.items():
         part = models.price(model, models.Tokens(*tokens), batch=_is_batch(tier))
         if part is None:
@@ -72,6 +63,19 @@ def bill(results: Iterable[Result]) -> Bill:
         else:
             dollars += part * _factor(place) + WEB_SEARCH * searches
     return Bill(dollars, unpriced)
+
+
+def _add(total: list[int], usage: Usage) -> None:
+    """Add one answer to (answers, tokens as in `models.Tokens`, web searches)."""
+    total[0] += 1
+    total[1] += usage.input_tokens or 0
+    total[2] += usage.output_tokens or 0
+    if usage.cache_creation_input_tokens or usage.cache_creation is not None:
+        total[3] += usage.cache_write_5m_tokens
+        total[4] += usage.cache_write_1h_tokens
+    total[5] += usage.cache_read_input_tokens or 0
+    if usage.server_tool_use is not None:
+        total[6] += usage.web_searches
 
 
 def cost(result: Result) -> Decimal | None:

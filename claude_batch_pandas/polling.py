@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from enum import Enum
 
-from claude_batch_pandas.exceptions import UNWRITABLE, APIError, CredentialsError
+from claude_batch_pandas.exceptions import UNSENT, UNWRITABLE, APIError, CredentialsError
 
 GROWTH = 1.5
 JITTER = 0.1  # of the wait, so that many runs do not ask in step
@@ -13,6 +13,9 @@ LASTING = 900.0  # seconds after which a 404 is no longer taken for a hiccup
 
 # The server could not say; asking again is right. Everything else below 500 needs a person.
 PASSING = frozenset({404, 408, 409, 425, 429, 499})
+
+# A genuine API error with one of these came instead of a batch. 429 and 5xx prove nothing.
+REFUSED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
 
 class Verdict(Enum):
@@ -45,6 +48,21 @@ class Pace:
     def restart(self) -> None:
         """Begin with the first wait again, because something moved."""
         self._wait = self._first
+
+
+def has_no_list(error: APIError) -> bool:
+    """Tell whether a list was refused because the server, a relay perhaps, has none."""
+    return error.status in {404, 405, 501}
+
+
+def is_refusal(error: APIError) -> bool:
+    """Tell whether an error proves that the POST behind it created nothing.
+
+    Everything that is not proof (a lost answer, a timeout, 429, 5xx) means that a batch may exist.
+    """
+    if error.code in {UNSENT, UNWRITABLE} or error.status == 413:  # noqa: PLR2004 - Cloudflare's is HTML
+        return True
+    return error.status in REFUSED and error.type is not None
 
 
 def judge(error: APIError | CredentialsError, lasted: float) -> Verdict:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from claude_batch_pandas.client import has_no_list
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import UNSENT, APIError
-from claude_batch_pandas.polling import Pace, Verdict, explain, judge
+from claude_batch_pandas.polling import Pace, Verdict, explain, has_no_list, judge
 from claude_batch_pandas.records import Scope, key_workspace
 
 PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to

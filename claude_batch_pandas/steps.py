@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from claude_batch_pandas import attaching, collecting, resending
 from claude_batch_pandas.answers import Reader
-from claude_batch_pandas.client import Listing, has_no_list, is_refusal
+from claude_batch_pandas.client import Listing
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
 from claude_batch_pandas.holding import Hold
-from claude_batch_pandas.polling import Pace, Verdict, explain, judge
+from claude_batch_pandas.polling import Pace, Verdict, explain, has_no_list, is_refusal, judge
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconcile import Next, candidates, decide
 from claude_batch_pandas.records import (

@@ -21,7 +21,7 @@ LAYERS = [
     {"exceptions", "records", "settings", "clock"},
     {"templates", "requests", "sharding", "results", "models", "rendering", "replies", "tables"},
     {"rows", "functions"},
-    {"polling", "reconcile", "money", "spool", "locks"},
+    {"addresses", "polling", "reconcile", "money", "spool", "locks"},
     {"client", "store", "catalog", "holding", "progress", "widgets", "report"},
     {"answers", "frames", "indexes", "collecting", "resending", "attaching"},
     {"engine", "planning", "retrying", "matching"},

@@ -12,10 +12,10 @@ import anthropic
 import httpx2
 import pytest
 
-from claude_batch_pandas.client import Client, is_refusal
+from claude_batch_pandas.client import Client
 from claude_batch_pandas.emulator import Emulator, Fault, serve
 from claude_batch_pandas.exceptions import APIError, BatchError, CredentialsError, InputError
-from claude_batch_pandas.polling import Verdict, judge
+from claude_batch_pandas.polling import Verdict, is_refusal, judge
 from claude_batch_pandas.records import Batch, Counts
 from claude_batch_pandas.replies import MAX_RETRY_AFTER
 from claude_batch_pandas.spool import Body
