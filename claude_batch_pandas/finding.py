@@ -18,8 +18,9 @@ from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import RECIPE, Planner
-from claude_batch_pandas.records import Batch, RunState
+from claude_batch_pandas.records import Batch, RunState, Scope, ShardState
 from claude_batch_pandas.rendering import Rendered
+from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
 from claude_batch_pandas.spool import write
@@ -184,7 +185,7 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
         )
         run_id = settle(planner.plan(), engine, index)
     hook = partial(hook_for, call.progress)
-    return Run(run_id, engine, crew, hook, recipe, data, data.index).start()
+    return Run(run_id, engine, crew, hook, recipe, index=data.index, planned=data).start()
 
 
 def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery.Harvest:
@@ -203,18 +204,36 @@ def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery
         run_id = _attach(engine, call, batch)
         Run(run_id, engine, crew, lambda: hook_for(call.progress)).wait()
     # Batches that were attached before, too: by hand, or by a call like this that was cut short.
-    attached = [run for run in engine.store.runs() if run.attached and run.scope == scope]
-    records = [run for run in attached if run.state is RunState.ENDED]
-    search.running += len(attached) - len(records)
-    found = recovery.harvest(engine.reader(), records, wanted, places)
+    store = engine.store
+    with locks.held(store.home / locks.PLANNING):  # two kernels shall not undo each other's
+        attached = [run for run in store.runs() if run.attached and run.scope == scope]
+        records = [run for run in attached if run.state is RunState.ENDED]
+        records.sort(key=lambda run: store.shard(run.id, 0).created_at or 0.0, reverse=True)
+        search.running += sum(run.state is not RunState.PURGED for run in attached) - len(records)
+        found = recovery.harvest(engine.reader(), records, wanted, places)
     if words := recovery.explain(search, found, len(digests)):
         warnings.warn(words, UserWarning, stacklevel=4)
     return found
 
 
+def _refuse_unchecked(engine: Engine, scope: Scope, batch: Batch) -> None:
+    """Refuse a batch that a submission of ours may have become: that run has to find it first."""
+    for record in engine.store.runs():
+        shards = engine.store.shards(record.id) if record.scope == scope else []
+        for shard in shards:
+            if shard.state is ShardState.SUBMITTING and shard.total == batch.counts.total:
+                msg = (
+                    f"Batch {batch.id} may be what became of a submission of run {record.id}, whose "
+                    "answer was lost. Let that run find it first: run its cell again, or "
+                    f"claude_batch_pandas.run({record.id!r}).wait()."
+                )
+                raise InputError(msg)
+
+
 def _attach(engine: Engine, call: Call, batch: Batch) -> str:
     """Make a run of a batch that the ledger does not know; return the run's id."""
     recipe = recipe_of(call)
+    recipe = replace(recipe, params=check_params(recipe.params))
     named = replace(call, name=call.name or "attached")
     record = replace(
         record_of(recipe, named, engine.clock.now()),
@@ -228,6 +247,7 @@ def _attach(engine: Engine, call: Call, batch: Batch) -> str:
         owner = engine.store.owner(batch.id)
         if owner is not None:
             return owner
+        _refuse_unchecked(engine, record.scope, batch)
         folder = engine.spool.draft(record.id)
         attaching.prepare(folder, batch.counts.total)
         write(folder / RECIPE, recipe.dump())

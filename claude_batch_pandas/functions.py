@@ -168,6 +168,9 @@ def _check_own(own: Mapping[str, Any]) -> None:
     if "betas" in own:
         msg = "it has betas, which are a header of the whole batch; pass params={'betas': [...]}."
         raise InputError(msg)
+    if own.get("stream"):
+        msg = "it asks for a stream, which a batch has not; leave stream out."
+        raise InputError(msg)
     check_params({"max_tokens": 1, "model": "-", **own})
 
 

@@ -51,14 +51,17 @@ class Run:
         asked: Recipe | None = None,
         frame: Any = None,
         index: Any = None,
+        planned: Any = None,
     ) -> None:
         self.id = run_id
         self._engine = engine
         self._crew = crew
         self._make_hook = make_hook  # a display of its own for every time somebody waits
         self._asked = asked  # None when only the ledger knows it
-        # What `result` joins to when it is given no frame; safe from changes made in place since.
+        # What `result` joins to when it is given no frame, safe from changes made in place since:
+        # by what each row asks, or by position where these very rows were planned.
         self._frame = None if frame is None else frames.snapshot(frame)
+        self._planned = None if planned is None else frames.snapshot(planned)
         self._labels = index  # None when only the ledger knows it
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
@@ -187,17 +190,15 @@ class Run:
         WaitTimeoutError, PausedError
         """
         self._refuse_gone()
-        is_attached = self._record.attached
-        if df is None and is_attached:
-            df = self._frame
-        is_early = df is not None and not is_attached
+        df = self._frame if df is None else df
+        is_early = df is not None and not self._record.attached
         matched = self._match(df) if is_early else None  # the wrong frame is told of at once
         if partial:
             self._crew.drive(self.id, self._engine)
         else:
             self.wait(timeout)
         if df is None:
-            return self.columns(self._frame)
+            return self.columns(self._planned)
         if matched is None:
             matched = self._match(df)
         record = self._record

@@ -138,7 +138,7 @@ class WholeEncoder:
             return _json(dict(_ordered(params))).encode()
         except UnicodeEncodeError:
             raise
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             msg = f"it cannot be sent as JSON ({error}); use plain numbers, text, lists and dicts."
             raise InputError(msg) from None
 

@@ -15,8 +15,13 @@ from claude_batch_pandas.exceptions import InputError, MissingColumnError
 from claude_batch_pandas.templates import missing_columns
 
 
-class MissingCellError(Exception):
-    """A function asked for a cell that is missing; caught by whoever called the function."""
+class MissingCellError(KeyError, AttributeError):
+    """A function asked for a cell that is missing; caught by whoever called the function.
+
+    To the function the cell is simply not there, so ``getattr(row, "x", "none")`` works too.
+    """
+
+    __str__ = Exception.__str__
 
     def __init__(self, column: str) -> None:
         super().__init__(f"column {column!r} is missing a value")
@@ -87,6 +92,9 @@ class Row(Mapping[str, Any]):
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         msg = f"A row is read-only, so {name!r} cannot be set; return what shall be sent."
         raise InputError(msg)
+
+    def __reduce__(self) -> tuple[type[Row], tuple[Any, ...]]:
+        return Row, (self._names, self._cells, self._ambiguous)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._cells)

@@ -14,7 +14,7 @@ import pytest
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
-from claude_batch_pandas.emulator import Emulator, Rule
+from claude_batch_pandas.emulator import Emulator, Fault, Rule
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
 
@@ -99,6 +99,32 @@ def test_attaching_to_a_batch_that_the_ledger_knows_is_its_run(
 
     assert back.id == run.id
     pd.testing.assert_frame_equal(back.result(), run.result(frame))
+
+
+def test_a_known_batch_joins_a_changed_frame_by_what_it_asks(
+    frame: pd.DataFrame, client: Any, emulator: Emulator
+) -> None:
+    """Rows that moved since take their answers along."""
+    told = frame.claude.batch("{text}", client=client)
+    back = cbp.attach(emulator.batches[0].id, frame.iloc[::-1], "{text}", client=client)
+
+    pd.testing.assert_frame_equal(back.result(), told.iloc[::-1])
+
+
+def test_a_submission_that_is_being_checked_is_not_attached(
+    frame: pd.DataFrame, connect: Connect, clock: JumpingClock
+) -> None:
+    """The run that lost the answer has to find its batch, or it would send it again."""
+    lost = Fault(method="POST", path="/v1/messages/batches", after=True, drop=True)
+    no_list = Fault(method="GET", path="/v1/messages/batches", status=529, skip=2, times=None)
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[lost, no_list])
+    client = connect(emulator)
+    run = frame.claude.submit("{text}", client=client)
+    session.crew.leave(60.0)
+
+    with pytest.raises(cbp.InputError, match=f"may be what became of a submission of run {run.id}"):
+        cbp.attach(emulator.batches[0].id, client=client)
+    assert cbp.runs()["id"].tolist() == [run.id]
 
 
 def test_an_attached_batch_that_still_runs_is_processing(
@@ -280,6 +306,20 @@ def test_a_frame_changed_in_place_gets_no_wrong_answers(
     frame.index = pd.RangeIndex(5)
 
     pd.testing.assert_frame_equal(run.result(), told)
+
+
+def test_of_two_good_answers_the_newer_wins(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path, clock: JumpingClock
+) -> None:
+    """As it does in a ledger that is not lost, in whatever order the batches are found."""
+    for text in ("old", "new"):
+        emulator.rules = (Rule(outcome="succeeded", text=text),)
+        frame.claude.batch("{text}", client=client, reuse=False)
+        clock.advance(1_000.0)
+    lose_ledger(home)
+
+    out = cbp.recover(frame, "{text}", client=client).result()
+    assert set(out["answer"].dropna()) == {"new"}
 
 
 def test_recovering_with_a_ledger_reads_no_results(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -42,6 +44,13 @@ def test_a_missing_cell_is_not_there(row: Row) -> None:
         _ = row["gap"]
     with pytest.raises(MissingCellError, match="column 'gap' is missing a value"):
         _ = row.gap
+
+
+def test_a_missing_cell_can_be_asked_for_in_any_way(row: Row) -> None:
+    """It is absent to whoever asks politely, and a row can be copied."""
+    assert getattr(row, "gap", "none") == "none"
+    assert not hasattr(row, "gap")
+    assert dict(copy.copy(row)) == dict(pickle.loads(pickle.dumps(row))) == CELLS  # noqa: S301
 
 
 def test_a_column_that_does_not_exist_is_no_missing_value(row: Row) -> None:
