@@ -26,7 +26,7 @@ from claude_batch_pandas.exceptions import (
 )
 from claude_batch_pandas.records import Batch, Scope
 from claude_batch_pandas.replies import (
-    BATCH_ID,
+    check_batch_id,
     read_batch,
     read_date,
     read_json,
@@ -146,7 +146,7 @@ class Client:
         ------
         APIError
         """
-        batch = _read(self._get(f"{BATCHES}/{_safe(batch_id)}"))
+        batch = _read(self._get(f"{BATCHES}/{check_batch_id(batch_id)}"))
         if batch.id != batch_id:
             msg = (
                 f"Asked for batch {batch_id}, the server answered with another one. Check what "
@@ -213,7 +213,7 @@ class Client:
         """
 
         def send() -> httpx2.Response:
-            path = f"{BATCHES}/{_safe(batch_id)}/cancel"
+            path = f"{BATCHES}/{check_batch_id(batch_id)}/cancel"
             return self._sdk.post(path, cast_to=_response(), options=_once({}))
 
         return _read(_ask(send))
@@ -229,7 +229,7 @@ class Client:
         headers = {"Accept": "application/binary", "Accept-Encoding": "identity"}
 
         def send() -> httpx2.Response:
-            path = f"{BATCHES}/{_safe(batch_id)}/results"
+            path = f"{BATCHES}/{check_batch_id(batch_id)}/results"
             answer: httpx2.Response = self._sdk.get(
                 path,
                 cast_to=_response(),
@@ -372,13 +372,6 @@ def _once(headers: Mapping[str, str]) -> Any:
 
 def _read(response: httpx2.Response) -> Batch:
     return read_batch(read_json(response.status_code, response.content))
-
-
-def _safe(batch_id: str) -> str:
-    if not BATCH_ID.fullmatch(batch_id):
-        msg = f"{batch_id[:80]!r} is not a batch id; they look like 'msgbatch_01...'; the Console lists them."
-        raise InputError(msg)
-    return batch_id
 
 
 def _ask(send: Callable[[], Answer]) -> Answer:

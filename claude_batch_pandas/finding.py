@@ -20,6 +20,7 @@ from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import RECIPE, Planner
 from claude_batch_pandas.records import Batch, RunState, Scope, ShardState
 from claude_batch_pandas.rendering import Rendered
+from claude_batch_pandas.replies import check_batch_id
 from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
@@ -135,6 +136,7 @@ def attach(
         frames.check_output(df if df is data else None, call.output, replace=call.replace)
         renderer_for(frames.Source(df), recipe)  # what is wrong with it is told of at once
     hook_for(progress)
+    check_batch_id(batch_id)
     engine = build_engine(client)
     run_id = engine.store.owner(batch_id) or _attach(engine, call, engine.client.retrieve(batch_id))
     asked = None if template is None else recipe
@@ -205,6 +207,7 @@ def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery
         Run(run_id, engine, crew, lambda: hook_for(call.progress)).wait()
     # Batches that were attached before, too: by hand, or by a call like this that was cut short.
     store = engine.store
+    _finish_attached(engine, call, scope)
     with locks.held(store.home / locks.PLANNING):  # two kernels shall not undo each other's
         attached = [run for run in store.runs() if run.attached and run.scope == scope]
         records = [run for run in attached if run.state is RunState.ENDED]
@@ -214,6 +217,17 @@ def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery
     if words := recovery.explain(search, found, len(digests)):
         warnings.warn(words, UserWarning, stacklevel=4)
     return found
+
+
+def _finish_attached(engine: Engine, call: Call, scope: Scope) -> None:
+    """Collect what was attached before and has ended since: by a call that was cut short, say."""
+    over = {RunState.ENDED, RunState.PURGED}
+    for record in engine.store.runs():
+        if not record.attached or record.scope != scope or record.state in over:
+            continue
+        batch_id = engine.store.shard(record.id, 0).batch_id
+        if batch_id and engine.client.retrieve(batch_id).processing_status == "ended":
+            Run(record.id, engine, crew, partial(hook_for, call.progress)).wait()
 
 
 def _refuse_unchecked(engine: Engine, scope: Scope, batch: Batch) -> None:

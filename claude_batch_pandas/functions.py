@@ -6,6 +6,7 @@ ask. It is called once per row. What it returns is final: braces in it are brace
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -55,6 +56,14 @@ class FunctionRenderer:
         recipe = self.recipe
         params = check_params(recipe.params)
         self.recipe = replace(recipe, params=params)
+        hidden = sorted({"get", "items", "keys", "values"} & set(self.source.names))
+        if hidden:
+            warnings.warn(
+                f"The columns {hidden} are called like methods of a row: in the template function, "
+                f"read them as row[{hidden[0]!r}], not as row.{hidden[0]}.",
+                UserWarning,
+                stacklevel=6,
+            )
         self._encoder = WholeEncoder(recipe.betas)
         self._constant = dict(params)
         if recipe.system is not None:
@@ -182,7 +191,7 @@ def _check_messages(messages: Any) -> None:
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
             msg = f'message {i} is not {{"role": ..., "content": ...}}.'
             raise InputError(msg)
-        if message["role"] not in ROLES:
+        if not isinstance(message["role"], str) or message["role"] not in ROLES:
             msg = f"message {i} has the role {message['role']!r}; use 'user' or 'assistant'."
             raise InputError(msg)
         content = message["content"]

@@ -16,7 +16,7 @@ from claude_batch_pandas import catalog, frames, indexes, money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
-from claude_batch_pandas.matching import Matched, match_frame
+from claude_batch_pandas.matching import Matched, keep_digests, match_frame
 from claude_batch_pandas.planning import INDEX
 from claude_batch_pandas.progress import Hook, Throttle, measure
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
@@ -203,6 +203,8 @@ class Run:
             matched = self._match(df)
         record = self._record
         answers = self._engine.reader().of_requests(record)
+        if record.attached and self.done:
+            keep_digests(record, self._engine, matched, answers)
         return frames.join(df, record.output, matched.results(answers.results))
 
     def columns(self, df: Any = None) -> pd.DataFrame:
@@ -297,7 +299,7 @@ class Run:
         if self._has_folder and self.status not in {RunState.ENDED, RunState.PURGED}:
             msg = f"Run {self.id} is {self.status}; cancel it and collect it before purging it."
             raise InputError(msg)
-        self._engine.store.set_state(self.id, RunState.PURGED)
+        self._engine.store.purge(self.id)
         shutil.rmtree(self._engine.spool.folder(self.id), ignore_errors=True)
 
     # How it is done

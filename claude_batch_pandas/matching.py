@@ -7,9 +7,11 @@ extended since gets each row's own answer, and no row gets another's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from claude_batch_pandas import attaching, frames
+from claude_batch_pandas import attaching, frames, locks
+from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
 from claude_batch_pandas.functions import FunctionRenderer, renderer_for
@@ -39,6 +41,7 @@ class Matched(NamedTuple):
     unasked: list[int]
     asking: int
     warning: str = ""
+    digests: Mapping[int, bytes] = MappingProxyType({})  # whole content hashes by request
 
     def results(self, answers: Sequence[Result]) -> list[Result]:
         """Return one result per row from those of the unique requests."""
@@ -102,6 +105,7 @@ def match(
     """
     places: list[int | Reason] = []
     unasked: list[int] = []
+    digests: dict[int, bytes] = {}
     asking = 0
     for block in renderer.blocks():
         for i, digest in enumerate(block.digests):
@@ -112,8 +116,19 @@ def match(
             place = requests.get(digest[:size])
             if place is None:
                 unasked.append(len(places))
+            else:
+                digests[place] = digest
             places.append(stranger if place is None else place)
-    return Matched(places, unasked, asking)
+    return Matched(places, unasked, asking, digests=digests)
+
+
+def keep_digests(record: RunRecord, engine: Engine, matched: Matched, answers: Answers) -> None:
+    """Let the ordinary call reuse the answers of an attached run that a frame was found to ask."""
+    good = {
+        i: digest for i, digest in matched.digests.items() if not needs_retry(answers.results[i])
+    }
+    with locks.held(engine.store.home / locks.PLANNING):
+        attaching.complete(engine.spool.folder(record.id), good)
 
 
 def _kept_recipe(record: RunRecord, engine: Engine) -> Recipe:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.exceptions import APIError, InputError
 from claude_batch_pandas.records import Batch, Counts
 
 BATCH_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,255}")
@@ -19,6 +19,19 @@ STATUSES = frozenset({"in_progress", "canceling", "ended"})
 MAX_RETRY_AFTER = 900.0  # seconds; the SDK would sleep for 49 days when told to
 
 Headers = Mapping[str, str]
+
+
+def check_batch_id(batch_id: Any) -> str:
+    """Return a batch id, or refuse what could lead elsewhere.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(batch_id, str) or not BATCH_ID.fullmatch(batch_id):
+        msg = f"{str(batch_id)[:80]!r} is not a batch id; they look like 'msgbatch_01...'; the Console lists them."
+        raise InputError(msg)
+    return batch_id
 
 
 def read_json(status: int, content: bytes) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def find_scope(engine: Engine) -> Scope:
     scope = _ask(engine)
     if not scope.workspace:
         scope = scope._replace(workspace=key_workspace(fingerprint))
-    if fingerprint:
+    if fingerprint and scope.organization:  # told by the server, not guessed from an error
         store.remember_scope(fingerprint, scope)
     return scope
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -102,7 +103,7 @@ class Writing:
         self.path = path
         self.size = 0  # bytes so far
         self._sha256 = hashlib.sha256()
-        self.temporary = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+        self.temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{PART}")
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:

@@ -134,6 +134,14 @@ class Store:
                 "UPDATE runs SET state = ?, note = ? WHERE id = ?", (state, note, run_id)
             )
 
+    def purge(self, run_id: str) -> None:
+        """Remember that a run's data is gone; its batches may be attached again."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE runs SET state = ?, note = '' WHERE id = ?", (RunState.PURGED, run_id)
+            )
+            database.execute("UPDATE shards SET batch_id = NULL WHERE run_id = ?", (run_id,))
+
     def mark_ended(self, run_id: str, now: float) -> bool:
         """Remember that every result of a run is here; False when a shard came in meanwhile."""
         settled = (ShardState.COLLECTED, ShardState.WITHDRAWN)

@@ -15,6 +15,7 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
+from claude_batch_pandas.records import RunState
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
 
@@ -127,6 +128,34 @@ def test_a_submission_that_is_being_checked_is_not_attached(
     assert cbp.runs()["id"].tolist() == [run.id]
 
 
+def test_what_was_attached_with_its_frame_is_not_sent_again(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """The ordinary call reuses what joined; what failed is asked anew, and nothing else."""
+    emulator.rules = (Rule(outcome="errored", contains="row 1"),)
+    frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    emulator.rules = ()
+    cbp.attach(emulator.batches[0].id, frame, "{text}", client=client).result()
+    out = frame.claude.batch("{text}", client=client)
+
+    assert [batch.total for batch in emulator.batches] == [3, 1]
+    assert out["answer"].notna().sum() == 4
+
+
+def test_a_purged_batch_can_be_attached_again(
+    frame: pd.DataFrame, client: Any, emulator: Emulator
+) -> None:
+    """The server has it for 29 days, whatever was deleted here."""
+    told = frame.claude.batch("{text}", client=client)
+    cbp.run(cbp.runs()["id"].iloc[0], client=client).purge()
+    back = cbp.attach(emulator.batches[0].id, frame, "{text}", client=client).result()
+
+    pd.testing.assert_frame_equal(back, told)
+    pd.testing.assert_frame_equal(cbp.recover(frame, "{text}", client=client).result(), told)
+    assert len(emulator.batches) == 1
+
+
 def test_an_attached_batch_that_still_runs_is_processing(
     frame: pd.DataFrame, connect: Connect, home: Path
 ) -> None:
@@ -169,6 +198,8 @@ def test_an_attached_run_cannot_send_again(emulator: Emulator, client: Any) -> N
     [
         ({"batch_id": "msgbatch_none"}, cbp.APIError, "404 not_found_error"),
         ({"batch_id": "../../etc"}, cbp.InputError, "is not a batch id; they look like"),
+        ({"batch_id": "msgbatch_\ud800"}, cbp.InputError, "is not a batch id; they look like"),
+        ({"batch_id": None}, cbp.InputError, "'None' is not a batch id; they look like"),
         ({"data": pd.DataFrame({"a": [1]})}, cbp.InputError, "A frame needs template= too"),
         (
             {"data": pd.DataFrame({"a": [1]}), "template": "{b}"},
@@ -306,6 +337,21 @@ def test_a_frame_changed_in_place_gets_no_wrong_answers(
     frame.index = pd.RangeIndex(5)
 
     pd.testing.assert_frame_equal(run.result(), told)
+
+
+def test_a_recovery_that_was_cut_short_goes_on(
+    frame: pd.DataFrame, connect: Connect, home: Path, clock: JumpingClock
+) -> None:
+    """A batch that was attached and not yet collected is collected by the next call."""
+    emulator = Emulator(clock=clock.now, duration=60.0)
+    client = connect(emulator)
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    cbp.attach(emulator.batches[0].id, client=client).detach()
+    Store(home).set_state(cbp.runs()["id"].iloc[0], RunState.IN_PROGRESS)
+
+    pd.testing.assert_frame_equal(cbp.recover(frame, "{text}", client=client).result(), told)
+    assert len(emulator.batches) == 1
 
 
 def test_of_two_good_answers_the_newer_wins(

@@ -196,6 +196,17 @@ def test_columns_of_one_name_and_bytes_are_the_functions_business() -> None:
         render(frame, lambda row: row.a)
 
 
+def test_columns_called_like_methods_are_warned_of() -> None:
+    """``row.items`` is a method, and would read as one in the prompt."""
+    frame = pd.DataFrame({"items": ["a"]})
+    with pytest.warns(
+        UserWarning, match=r"\['items'\] are called like methods.*row\['items'\], not"
+    ):
+        [asked] = params_of(frame, lambda row: row["items"])
+
+    assert asked["messages"][0]["content"] == "a"
+
+
 def test_what_renders_is_chosen_by_the_template() -> None:
     """A function or a text; anything else is refused with what there is."""
     source = Source(pd.DataFrame({"text": ["a"]}))
