@@ -134,7 +134,9 @@ def attach(
     if data is not None:
         df = frames.as_frame(data)
         frames.check_output(df if df is data else None, call.output, replace=call.replace)
-        renderer_for(frames.Source(df), recipe)  # what is wrong with it is told of at once
+        renderer_for(
+            frames.source_of(data, recipe, call.output), recipe
+        )  # what is wrong with it is told of at once
     hook_for(progress)
     check_batch_id(batch_id)
     engine = build_engine(client)
@@ -171,7 +173,7 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
     recipe = recipe_of(call)
     df = frames.as_frame(data)
     frames.check_output(df if df is data else None, call.output, replace=call.replace)
-    renderer = renderer_for(frames.Source(df), recipe)
+    renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
     blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
     engine = build_engine(call.client)
     found = _harvest(engine, call, blocks)

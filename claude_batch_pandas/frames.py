@@ -6,7 +6,7 @@ mask of what is missing; coming back, answers become new columns of a new frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import pandas as pd
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
 from claude_batch_pandas.records import RowStatus
+from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.report import TOKENS
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.templates import missing_columns
@@ -47,6 +48,8 @@ class Source:
     Parameters
     ----------
     df : pandas.DataFrame
+    hidden : collection of str
+        Columns that are not shown.
 
     Attributes
     ----------
@@ -59,7 +62,7 @@ class Source:
         When the columns are a MultiIndex.
     """
 
-    def __init__(self, df: pd.DataFrame) -> None:
+    def __init__(self, df: pd.DataFrame, hidden: Collection[str] = ()) -> None:
         if isinstance(df.columns, pd.MultiIndex):
             msg = (
                 "The columns are a MultiIndex, which a template cannot name. Flatten them first: "
@@ -77,6 +80,8 @@ class Source:
             is_whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
             if is_whole and str(label) not in exact:
                 self._positions.setdefault(str(label), []).append(position)
+        for name in hidden:
+            self._positions.pop(name, None)
         self.names = list(self._positions)
 
     def __len__(self) -> int:
@@ -136,6 +141,16 @@ class Source:
                 if gaps is not None:
                     missing[column] = gaps
             yield Block(start, length, values, missing)
+
+
+def source_of(data: Any, recipe: Recipe, output: str) -> Source:
+    """Return a frame or Series as the engine reads it for a call.
+
+    A function may read whole rows, so it is not shown the columns that the call itself writes:
+    with ``replace=True``, a rerun would ask about its own answers.
+    """
+    hidden = column_names(output) if callable(recipe.template) else ()
+    return Source(as_frame(data), hidden)
 
 
 def as_frame(data: Any) -> pd.DataFrame:

@@ -11,18 +11,20 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.exceptions import InputError, LedgerError
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
+_held = threading.local()  # paths, by thread
 PLANNING = "planning.lock"  # in the ledger's folder: one planner at a time
 
 
@@ -113,10 +115,25 @@ class Lock:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Wait for a lock and hold it."""
+    """Wait for a lock and hold it.
+
+    Raises
+    ------
+    InputError
+        When this thread holds it already, and would wait for itself for ever.
+    """
+    mine: set[Path] = _held.__dict__.setdefault("paths", set())
+    if path in mine:
+        msg = (
+            "A run is being planned by this thread: a template function cannot start, attach or "
+            "retry another. Make the two calls one after the other."
+        )
+        raise InputError(msg)
     lock = Lock(path)
     lock.acquire(wait=True)
+    mine.add(path)
     try:
         yield
     finally:
+        mine.discard(path)
         lock.release()

@@ -70,7 +70,7 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
         When what was asked is not known.
     """
     recipe = asked or _kept_recipe(record, engine)
-    renderer = renderer_for(frames.Source(frames.as_frame(df)), recipe)
+    renderer = renderer_for(frames.source_of(df, recipe, record.output), recipe)
     if record.attached and record.state is not RunState.ENDED:
         # Its custom_ids are seen in its results only.
         return match(renderer, {}, DIGEST_SIZE, Reason(RowStatus.PROCESSING, "no result yet"))

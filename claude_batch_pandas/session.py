@@ -56,7 +56,7 @@ def submit(data: Any, call: Call) -> Run:
     check_shard_size(call.shard_size)
     hook_for(call.progress)  # a wrong one is told of before anything is sent
     recipe = recipe_of(call)
-    renderer = renderer_for(frames.Source(df), recipe)
+    renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
     _refuse_own_output(renderer, call.output)
     if renderer.is_constant:
         warnings.warn(
@@ -99,7 +99,8 @@ def preview(data: Any, call: Call, n: Any) -> Preview:
         msg = f"n must be a whole number of at least 1, not {n!r}."
         raise InputError(msg)
     df = frames.as_frame(data)
-    renderer = renderer_for(frames.Source(df), recipe_of(call))
+    recipe = recipe_of(call)
+    renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
     requests: list[dict[str, Any]] = []
     notes: list[str] = []
     position = 0

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_batch_pandas.emulator import Emulator
 from claude_batch_pandas.exceptions import InputError, MissingValueError, TemplateError
 from claude_batch_pandas.frames import Source
 from claude_batch_pandas.functions import FunctionRenderer, renderer_for
@@ -194,6 +195,29 @@ def test_columns_of_one_name_and_bytes_are_the_functions_business() -> None:
     assert asked["messages"][0]["content"] == "raw"
     with pytest.raises(TemplateError, match=r"failed at position 0: .*several columns named 'a'"):
         render(frame, lambda row: row.a)
+
+
+def test_a_function_is_not_shown_what_the_call_writes(client: Any, emulator: Emulator) -> None:
+    """With replace=True, a function that reads whole rows would ask about its own answers."""
+    df = pd.DataFrame({"text": ["a", "b"]})
+    for _ in range(3):
+        df = df.claude.batch(lambda row: json.dumps(dict(row)), replace=True, client=client)
+
+    assert len(emulator.batches) == 1
+    assert df["answer"].tolist() == ['[simulated] {"text": "a"}', '[simulated] {"text": "b"}']
+
+
+def test_a_function_cannot_start_a_run(client: Any) -> None:
+    """It would wait for the lock that it is called under."""
+    frame = pd.DataFrame({"text": [str(i) for i in range(2_000)]})
+
+    def ask(row: Any) -> Any:
+        if row.text == "1999":
+            frame.head(1).claude.batch("{text}", client=client)
+        return row.text
+
+    with pytest.raises(TemplateError, match="failed at position 1999: A run is being planned by"):
+        frame.claude.batch(ask, client=client)
 
 
 def test_columns_called_like_methods_are_warned_of() -> None:
