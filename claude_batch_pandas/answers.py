@@ -15,7 +15,7 @@ from claude_batch_pandas.catalog import Map
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.requests import ORDINAL, custom_ids
-from claude_batch_pandas.results import UNREADABLE, Result, read
+from claude_batch_pandas.results import DOUBTFUL, UNREADABLE, Result, read
 from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks
 from claude_batch_pandas.store import Store
 
@@ -37,12 +37,12 @@ class Answers(NamedTuple):
 
 NEVER_SENT = Origin("", -1, 0)
 PROCESSING = Result(RowStatus.PROCESSING, error="no result yet")
-LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")  # asked, not answered
+LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)  # asked, not answered
 WITHDRAWN = Result(
     RowStatus.CANCELED, error="canceled before it was sent; retry() of its run sends it again"
 )
 # Equal to LOST for people; by identity it marks a request that no shard has spoken for yet.
-UNKNOWN = Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
+UNKNOWN = Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)
 
 
 @dataclass(slots=True)

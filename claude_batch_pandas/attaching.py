@@ -20,8 +20,8 @@ HASH_BYTES = HASH_SIZE // 2  # of a content hash, in a custom_id
 NO_DIGEST = bytes(DIGEST_SIZE)  # of a request that is known by its custom_id alone
 
 
-def shard_of(record: RunRecord, batch: Batch) -> Shard:
-    """Return the one shard of an attached run."""
+def shard_from(record: RunRecord, batch: Batch) -> Shard:
+    """Return the one shard of an attached run: its batch."""
     return Shard(
         run_id=record.id,
         number=0,
@@ -41,8 +41,10 @@ def prepare(folder: Path, total: int) -> None:
     _save(folder, [NO_DIGEST] * total)
 
 
-def learn(spool: Spool, shard: Shard) -> list[str | None]:
+def learn(spool: Spool, shard: Shard, total: int) -> list[str | None]:
     """Take over the custom_ids of verified results, sorted; return them by ordinal.
+
+    `total` is what the ended batch counts; a batch may count nothing while it runs.
 
     Call it before the ledger says that the results are here: doing it twice changes nothing.
     """
@@ -50,7 +52,7 @@ def learn(spool: Spool, shard: Shard) -> list[str | None]:
     path = spool.results(shard.run_id, shard.number)
     tags = [tag for block in read_tags(read_line_blocks(path)) for tag in block]
     names: list[str | None] = [*sorted({tag[0] for tag in tags if tag is not None})]
-    names = [*names[: shard.total], *[None] * (shard.total - len(names))]
+    names += [None] * (total - len(names))
     catalog.save_ids(folder, shard.number, names)
     _save(folder, [known_hash(name).ljust(DIGEST_SIZE, b"\0") for name in names])
     return names

@@ -1,6 +1,6 @@
 """Ways back to a run: by its id, by a batch's id, or by what its rows asked.
 
-Nothing here sends anything.
+Nothing here sends anything new; a run of this ledger that was not all sent yet goes on.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import attaching, frames, indexes, locks, recovery
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.exceptions import InputError, RunNotFoundError
 from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
+from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.planning import RECIPE, Planner
 from claude_batch_pandas.records import Batch, RunState, Scope, ShardState
 from claude_batch_pandas.rendering import Rendered
@@ -26,11 +27,13 @@ from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
 from claude_batch_pandas.spool import write
 from claude_batch_pandas.store import Store
+from claude_batch_pandas.templates import wrong_template
 
 if TYPE_CHECKING:
     import anthropic
     import pandas as pd
 
+NOT_FOUND = 404
 LISTED = {
     "id": "text",
     "name": "text",
@@ -99,7 +102,9 @@ def attach(
     progress: Any = None,
     **options_: Any,
 ) -> Run:
-    """Return a batch as a run, with nothing but its id; nothing is sent.
+    """Return a batch as a run, with nothing but its id; nothing new is sent.
+
+    A batch that this ledger sent is the run that sent it, which goes on where it is.
 
     Parameters
     ----------
@@ -129,6 +134,8 @@ def attach(
     if data is not None and template is None:
         msg = "A frame needs template= too: rows are found by what they asked. Or pass no frame."
         raise InputError(msg)
+    if not (template is None or callable(template) or isinstance(template, str | list | tuple)):
+        raise wrong_template(template)
     call = make_call(template, {"client": client, "progress": progress, **options_})
     recipe = recipe_of(call)
     if data is not None:
@@ -140,22 +147,27 @@ def attach(
     hook_for(progress)
     check_batch_id(batch_id)
     engine = build_engine(client)
-    run_id = engine.store.owner(batch_id) or _attach(engine, call, engine.client.retrieve(batch_id))
+    run_id = engine.store.owner(batch_id)
+    if run_id is None:
+        retrieve = partial(engine.client.retrieve, batch_id)
+        run_id = _attach(engine, call, patiently(engine, retrieve, {NOT_FOUND}))
     asked = None if template is None else recipe
     return Run(run_id, engine, crew, lambda: hook_for(progress), asked, data).start()
 
 
 def recover(data: Any, template: Any, **options_: Any) -> Run:
-    """Find the answers to a frame on the server, without a ledger; nothing is sent.
+    """Find the answers to a frame on the server, without a ledger; nothing new is sent.
 
     The server tells whose requests a batch holds only in its results, so results are read: all
-    batches of the last 29 days that ended and that this ledger does not know.
+    batches of the last 29 days that ended and that this ledger does not know. Rows that a run of
+    this ledger asked are that run's, which goes on where it is.
 
     Parameters
     ----------
     data : pandas.DataFrame or pandas.Series
     template, **options_
-        As they were given to ``df.claude.batch``: rows are found by what they asked.
+        As they were given to ``df.claude.batch``: rows are found by what they asked. ``reuse`` and
+        ``shard_size`` change nothing here.
 
     Returns
     -------
@@ -185,7 +197,7 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
             engine.spool,
             record_of(recipe, call, engine.clock.now()),
             lambda: (find_scope(engine), found),
-            index=indexes.digest(data.index, index),
+            index=indexes.digest(data.index),
         )
         run_id = settle(planner.plan(), engine, index)
     hook = partial(hook_for, call.progress)
@@ -202,8 +214,7 @@ def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery
         if place is not None
     }
     wanted = {digest[: attaching.HASH_BYTES]: digest for digest in digests if digest not in places}
-    owned, now = engine.store.batch_ids(), engine.clock.now()
-    search = recovery.search(engine.client, owned, wanted, now)
+    search = recovery.search(engine, engine.store.batch_ids(), wanted)
     for batch in search.found:
         run_id = _attach(engine, call, batch)
         Run(run_id, engine, crew, lambda: hook_for(call.progress)).wait()
@@ -214,9 +225,12 @@ def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery
         attached = [run for run in store.runs() if run.attached and run.scope == scope]
         records = [run for run in attached if run.state is RunState.ENDED]
         records.sort(key=lambda run: store.shard(run.id, 0).created_at or 0.0, reverse=True)
-        search.running += sum(run.state is not RunState.PURGED for run in attached) - len(records)
+        open_ = sum(run.state is not RunState.PURGED for run in attached) - len(records)
         found = recovery.harvest(engine.reader(), records, wanted, places)
-    if words := recovery.explain(search, found, len(digests)):
+    seen = search._replace(running=search.running + open_)
+    if words := recovery.explain(seen, found, len(digests)):
+        if not found.places:
+            raise RunNotFoundError(words)
         warnings.warn(words, UserWarning, stacklevel=4)
     return found
 
@@ -228,7 +242,10 @@ def _finish_attached(engine: Engine, call: Call, scope: Scope) -> None:
         if not record.attached or record.scope != scope or record.state in over:
             continue
         batch_id = engine.store.shard(record.id, 0).batch_id
-        if batch_id and engine.client.retrieve(batch_id).processing_status == "ended":
+        if not batch_id:
+            continue
+        batch = patiently(engine, partial(engine.client.retrieve, batch_id))
+        if batch.processing_status == "ended":
             Run(record.id, engine, crew, partial(hook_for, call.progress)).wait()
 
 
@@ -268,5 +285,5 @@ def _attach(engine: Engine, call: Call, batch: Batch) -> str:
         attaching.prepare(folder, batch.counts.total)
         write(folder / RECIPE, recipe.dump())
         engine.spool.publish(record.id)
-        engine.store.add_run(record, [attaching.shard_of(record, batch)])
+        engine.store.add_run(record, [attaching.shard_from(record, batch)])
     return record.id

@@ -71,14 +71,9 @@ class Source:
             raise InputError(msg)
         self._df = df
         self._positions: dict[str, list[int]] = {}
-        labels = list(df.columns)
-        for position, label in enumerate(labels):
-            if isinstance(label, str):
-                self._positions.setdefault(label, []).append(position)
-        exact = frozenset(self._positions)
-        for position, label in enumerate(labels):
+        for position, label in enumerate(df.columns):
             is_whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
-            if is_whole and str(label) not in exact:
+            if isinstance(label, str) or is_whole:
                 self._positions.setdefault(str(label), []).append(position)
         for name in hidden:
             self._positions.pop(name, None)
@@ -110,8 +105,9 @@ class Source:
         twice = [column for column in columns if column in self.ambiguous]
         if twice:
             msg = (
-                f"The DataFrame has several columns of the same name, and the template uses it: "
-                f"{twice}. Rename them, for example with df.set_axis([...], axis=1)."
+                "The DataFrame has several columns of the same name (0 and '0' are the same here), "
+                f"and the template uses it: {twice}. Rename them, for example with "
+                "df.set_axis([...], axis=1)."
             )
             raise InputError(msg)
 
@@ -195,6 +191,24 @@ def check_output(df: pd.DataFrame | None, output: Any, *, replace: bool) -> None
     if twice:
         msg = f"The DataFrame has several columns named {twice[0]!r}; rename them before replace=True."
         raise InputError(msg)
+
+
+def check_rejoin(data: Any, output: str) -> None:
+    """Refuse to rewrite a column that no run wrote: one without its status and error.
+
+    Raises
+    ------
+    OutputExistsError
+    """
+    if isinstance(data, pd.Series):
+        return
+    existing = [name for name in column_names(output) if name in as_frame(data).columns]
+    if existing and len(existing) < len(column_names(output)):
+        msg = (
+            f"The DataFrame already has the columns {existing}, which are not a run's. Rename them "
+            f"to join the answers as {output!r}."
+        )
+        raise OutputExistsError(msg)
 
 
 def column_names(output: str) -> list[str]:

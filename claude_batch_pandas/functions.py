@@ -6,6 +6,7 @@ ask. It is called once per row. What it returns is final: braces in it are brace
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,7 @@ class FunctionRenderer:
         self._encoder = WholeEncoder(recipe.betas)
         self._constant = dict(params)
         if recipe.system is not None:
-            prompt = parse_prompt("-", recipe.system, self.source.names)
+            prompt = parse_prompt("-", recipe.system, self.source.names)  # for its system alone
             if prompt.columns:
                 msg = (
                     f"system= uses the columns {prompt.columns}, but template= is a function. "
@@ -121,7 +122,9 @@ class FunctionRenderer:
         for name, column in block.values.items():
             gaps = block.missing.get(name)
             if gaps is None or not gaps[i]:
-                cells[name] = column[i]
+                cell = column[i]
+                # Lists, dicts and arrays: what a function does to one stays out of the frame.
+                cells[name] = copy.deepcopy(cell) if hasattr(cell, "copy") else cell
             elif is_filled:
                 cells[name] = ""
         return Row(self.source.names, cells, self.source.ambiguous)
@@ -158,7 +161,10 @@ class FunctionRenderer:
         _check_messages(own.get("messages"))
         if not own.keys() <= {"messages", "system"}:
             _check_own(own)
-        return {**self._constant, **own}
+        whole = {**self._constant, **own}
+        if whole.get("system", "") is None:  # as a function says that this row has none
+            del whole["system"]
+        return whole
 
 
 def renderer_for(source: Source, recipe: Recipe) -> Renderer | FunctionRenderer:

@@ -157,7 +157,7 @@ class Run:
             self._show_detached(worker, show)
             raise asyncio.CancelledError(self._detached) from None
         self._close(worker, show)
-        return self.columns()
+        return self._joined(self._frame)
 
     def result(
         self, df: Any = None, timeout: float | None = None, *, partial: bool = False
@@ -185,11 +185,16 @@ class Run:
         ------
         ChangedFrameError
             When no row of the frame asks what was sent.
+        OutputExistsError
+            When the frame has a column of the output's name that is not a run's: a run's is
+            rewritten, and stands beside a status and an error.
         InputError
             When the template was a function and this is another process.
         WaitTimeoutError, PausedError
         """
         self._refuse_gone()
+        if df is not None:
+            frames.check_rejoin(df, self._record.output)
         df = self._frame if df is None else df
         is_early = df is not None and not self._record.attached
         matched = self._match(df) if is_early else None  # the wrong frame is told of at once
@@ -197,15 +202,7 @@ class Run:
             self._crew.drive(self.id, self._engine)
         else:
             self.wait(timeout)
-        if df is None:
-            return self.columns(self._planned)
-        if matched is None:
-            matched = self._match(df)
-        record = self._record
-        answers = self._engine.reader().of_requests(record)
-        if record.attached and self.done:
-            keep_digests(record, self._engine, matched, answers)
-        return frames.join(df, record.output, matched.results(answers.results))
+        return self._joined(df, matched)
 
     def columns(self, df: Any = None) -> pd.DataFrame:
         """Return what `result` returns, as far as it is known, without waiting or checking.
@@ -346,8 +343,8 @@ class Run:
         if not self._has_folder:
             msg = (
                 f"The folder {self._engine.spool.folder(self.id)} of run {self.id} is gone. "
-                f"Restore it; or forget the run with claude_batch_pandas.run({self.id!r}).purge() "
-                "and run the cell to ask anew, at the price of asking twice."
+                f"Restore it; or forget the run with claude_batch_pandas.run({self.id!r}).purge(), "
+                "and claude_batch_pandas.recover(df, template=...) finds its answers on the server."
             )
             raise LedgerError(msg)
 
@@ -406,6 +403,18 @@ class Run:
             )
             warnings.warn(msg, UserWarning, stacklevel=4)
         return indexes.load(data, record.rows)
+
+    def _joined(self, df: Any, matched: Matched | None = None) -> pd.DataFrame:
+        """Return the answers joined to a frame; without one, as they were planned."""
+        if df is None:
+            return self.columns(self._planned)
+        if matched is None:
+            matched = self._match(df)
+        record = self._record
+        answers = self._engine.reader().of_requests(record)
+        if record.attached and self.done:
+            keep_digests(record, self._engine, matched, answers)
+        return frames.join(df, record.output, matched.results(answers.results))
 
     def _match(self, df: Any) -> Matched:
         matched = match_frame(df, self._record, self._engine, self._asked)

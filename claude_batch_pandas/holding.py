@@ -1,4 +1,4 @@
-"""When the API takes no more: how long the next shard is held back, and why. Pure, but for the dice."""
+"""When the API takes no more: how long the next shard is held back. Pure, but for the dice."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A frame's index, on disk and back: the same labels or none, never others.
 
 Most indexes are Parquet. One of several kinds of labels (numbers, and a word for the total) is JSON.
-What neither can hold is not saved, and positions stand in for it under a name that says so.
+What neither can hold is not saved, and positions stand in under a name that says so.
 """
 
 from __future__ import annotations
@@ -57,18 +57,16 @@ def load(data: bytes | None, rows: int) -> pd.Index:
     return pd.MultiIndex.from_arrays(levels, names=names)
 
 
-def digest(index: pd.Index, data: bytes | None) -> str:
-    """Return what two indexes share exactly when their labels are the same.
-
-    Parameters
-    ----------
-    index : pandas.Index
-    data : bytes or None
-        What `dump` returned for it.
-    """
-    if data is None:
-        data = "\n".join(map(repr, [*index.names, *index.tolist()])).encode(errors="replace")
-    return hashlib.sha256(data).hexdigest()
+def digest(index: pd.Index) -> str:
+    """Return what two indexes share when their labels are the same, whatever dtype holds them."""
+    told = hashlib.sha256(repr([_plain(name) for name in index.names]).encode())
+    for i in range(index.nlevels):
+        level = index.get_level_values(i)
+        labels = list(map(_told, level.tolist()))
+        if level.hasnans:  # NaN, None, NaT and <NA> are all just missing
+            labels = ["" if gap else label for gap, label in zip(level.isna(), labels, strict=True)]
+        told.update("\n".join(["", *labels, ""]).encode(errors="backslashreplace"))
+    return told.hexdigest()
 
 
 def of_ids(names: Sequence[str | None], rows: int) -> pd.Index:
@@ -77,6 +75,12 @@ def of_ids(names: Sequence[str | None], rows: int) -> pd.Index:
         return pd.RangeIndex(rows, name=POSITION)
     index: pd.Index = pd.Index(pd.array(list(names), dtype=STRING), name="custom_id")
     return index
+
+
+def _told(label: Any) -> str:
+    """Return the repr of a label; one that only tells an address says no more than its type."""
+    kind: Any = type(label)
+    return kind.__qualname__ if kind.__repr__ is object.__repr__ else repr(label)
 
 
 def _parquet(levels: Sequence[pd.Series], names: Sequence[Any]) -> bytes:
@@ -95,9 +99,18 @@ def _json(levels: Sequence[pd.Series], names: Sequence[Any]) -> bytes:
 def _is_faithful(labels: pd.Series) -> bool:
     """Tell whether Parquet gives labels back as they were; objects of many kinds it does not."""
     if labels.dtype != object:
-        return True
+        return _is_named(labels.dtype)
     kind = pd.api.types.infer_dtype(labels, skipna=True)
     return kind in {"string", "empty"} or (kind in {"integer", "date"} and not labels.hasnans)
+
+
+def _is_named(dtype: Any) -> bool:
+    """Tell whether pandas knows a dtype by its name, as a Parquet file tells it."""
+    try:
+        pd.api.types.pandas_dtype(str(dtype))
+    except (TypeError, NotImplementedError):  # Arrow's lists, structs and decimals
+        return False
+    return True
 
 
 def _is_plain(labels: pd.Series) -> bool:

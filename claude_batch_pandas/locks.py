@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,8 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 _held = threading.local()  # paths, by thread
 PLANNING = "planning.lock"  # in the ledger's folder: one planner at a time
@@ -114,8 +117,8 @@ class Lock:
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Wait for a lock and hold it.
+def held(path: Path, patience: float = 5.0) -> Iterator[None]:
+    """Wait for a lock and hold it; after some seconds of patience, say who has it.
 
     Raises
     ------
@@ -130,10 +133,26 @@ def held(path: Path) -> Iterator[None]:
         )
         raise InputError(msg)
     lock = Lock(path)
-    lock.acquire(wait=True)
+    if not lock.acquire():
+        telling = threading.Timer(patience, _tell_holder, (lock,))
+        telling.daemon = True
+        telling.start()
+        try:
+            lock.acquire(wait=True)
+        finally:
+            telling.cancel()
     mine.add(path)
     try:
         yield
     finally:
         mine.discard(path)
         lock.release()
+
+
+def _tell_holder(lock: Lock) -> None:
+    holder = lock.holder()
+    log.warning(
+        "Process %s on %s plans a run in this ledger; waiting for it. Interrupting is safe.",
+        holder.get("pid", "?"),
+        holder.get("host", "?"),
+    )

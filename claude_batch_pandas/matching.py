@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from claude_batch_pandas import attaching, frames, locks
+from claude_batch_pandas import attaching, catalog, frames, locks
 from claude_batch_pandas.answers import Answers, needs_retry
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
@@ -19,7 +19,7 @@ from claude_batch_pandas.planning import RECIPE
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState
 from claude_batch_pandas.rendering import Reason, Recipe, Renderer
 from claude_batch_pandas.requests import DIGEST_SIZE
-from claude_batch_pandas.results import Result
+from claude_batch_pandas.results import UNREADABLE, Result
 
 
 class Matched(NamedTuple):
@@ -80,8 +80,12 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
         digest[:size]: i for i, digest in enumerate(digests) if digest != attaching.NO_DIGEST
     }
     why = f"run {record.id} did not ask this: the row is new or was edited"
-    matched = match(renderer, requests, size, Reason(RowStatus.SKIPPED, why))
-    return matched._replace(warning=_check(matched, record, knows_requests=bool(requests)))
+    stranger = Reason(RowStatus.SKIPPED, why)
+    unread = digests.count(attaching.NO_DIGEST) - _foreign(record, engine) if record.attached else 0
+    if unread:  # it may be among those of which not even the custom_id could be read
+        stranger = Reason(RowStatus.ERRORED, UNREADABLE)
+    matched = match(renderer, requests, size, stranger)
+    return matched._replace(warning=_check(matched, record, len(requests), unread))
 
 
 def match(
@@ -146,12 +150,23 @@ def _kept_recipe(record: RunRecord, engine: Engine) -> Recipe:
     raise InputError(msg)
 
 
-def _check(matched: Matched, record: RunRecord, *, knows_requests: bool) -> str:
+def _foreign(record: RunRecord, engine: Engine) -> int:
+    """Return how many requests of an attached run have custom_ids that are not ours."""
+    names = catalog.load_ids(engine.spool.folder(record.id), 0)
+    return sum(name is not None and not attaching.known_hash(name) for name in names)
+
+
+def _check(matched: Matched, record: RunRecord, known: int, unread: int) -> str:
     """Return what to say about rows that a run did not ask; refuse a frame that shares none."""
     strangers, rows = len(matched.unasked), len(matched.places)
     if not strangers:
         return ""
-    if not knows_requests:
+    if unread:
+        return (
+            f"{unread:,} results of run {record.id} cannot be read, and {strangers:,} of {rows:,} "
+            "rows have none: they may have been paid. Asking them again may pay twice."
+        )
+    if not known:
         msg = (
             f"The custom_ids of run {record.id} are not ours, so they do not tell rows. Call "
             f"claude_batch_pandas.run({record.id!r}).result() for a frame indexed by custom_id."

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from claude_batch_pandas import models
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.results import UNREADABLE, Result, Usage
+from claude_batch_pandas.results import DOUBTFUL, Result, Usage
 
 US_FACTOR = Decimal("1.1")  # inference_geo "us" (the data residency page)
 WEB_SEARCH = Decimal("0.01")  # a search; batches give no discount on it (the pricing page)
+
+ANSWERED = frozenset({RowStatus.SUCCEEDED, RowStatus.TRUNCATED, RowStatus.REFUSED})
 
 _Rate = tuple[str, str | None, str | None]  # model, service_tier, inference_geo
 
@@ -112,8 +114,8 @@ def show(dollars: Decimal) -> str:
 
 def _is_unknown(result: Result) -> bool:
     """Tell whether a result may have been paid, and nothing says how much."""
-    is_answer = result.status in {RowStatus.SUCCEEDED, RowStatus.TRUNCATED}
-    return result.error == UNREADABLE or (is_answer and result.usage is None)
+    is_answer = result.status in ANSWERED and _is_billed(result)
+    return result.error_type == DOUBTFUL or (is_answer and result.usage is None)
 
 
 def _is_billed(result: Result) -> bool:

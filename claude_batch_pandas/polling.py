@@ -14,6 +14,8 @@ LASTING = 900.0  # seconds after which a 404 is no longer taken for a hiccup
 # The server could not say; asking again is right. Everything else below 500 needs a person.
 PASSING = frozenset({404, 408, 409, 425, 429, 499})
 
+NO_LIST = frozenset({404, 405, 501})  # of a server that has no list of batches
+
 # A genuine API error with one of these came instead of a batch. 429 and 5xx prove nothing.
 REFUSED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
@@ -52,7 +54,7 @@ class Pace:
 
 def has_no_list(error: APIError) -> bool:
     """Tell whether a list was refused because the server, a relay perhaps, has none."""
-    return error.status in {404, 405, 501}
+    return error.status in NO_LIST
 
 
 def is_refusal(error: APIError) -> bool:

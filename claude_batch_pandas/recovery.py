@@ -10,68 +10,87 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from claude_batch_pandas import attaching, resending
 from claude_batch_pandas.answers import Reader, needs_retry
 from claude_batch_pandas.catalog import Place
 from claude_batch_pandas.client import Client
-from claude_batch_pandas.exceptions import RunNotFoundError
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.records import Batch, RowStatus, RunRecord
 from claude_batch_pandas.rendering import Reason, Rendered
-from claude_batch_pandas.results import Result, read_tags
+from claude_batch_pandas.results import UNREADABLE, Result, read_tags
 
+GONE = 404
 KEPT_SECONDS = 29 * 86_400.0  # how long the API keeps results, from the batch's creation
 NOT_FOUND = Reason(
     RowStatus.SKIPPED, "no batch on the server answers this; run the cell again to send it"
 )
 
 
-@dataclass(slots=True)
-class Search:
-    """What a look through the server's list brought."""
+class Search(NamedTuple):
+    """What a look through the server's list brought.
 
-    found: list[Batch] = field(default_factory=list)  # ended, with requests of the frame
-    running: int = 0  # batches whose custom_ids cannot be seen yet
-    looked_at: int = 0
+    Attributes
+    ----------
+    found : list of Batch
+        Ended, with requests of the frame.
+    running : int
+        Batches whose custom_ids cannot be seen yet.
+    read : int
+        Batches whose results were looked into.
+    """
+
+    found: list[Batch]
+    running: int
+    read: int
 
 
-def search(client: Client, owned: Collection[str], wanted: Collection[bytes], now: float) -> Search:
+def search(engine: Engine, owned: Collection[str], wanted: Collection[bytes]) -> Search:
     """Look for batches that hold requests of a frame.
 
     Parameters
     ----------
-    client : Client
+    engine : Engine
     owned : collection of str
         Batch ids that the ledger knows.
     wanted : collection of bytes
         What the custom_ids hold of the frame's content hashes.
-    now : float
-        Seconds since 1970.
 
     Raises
     ------
     APIError
     """
-    result = Search()
     if not wanted:
-        return result
-    for batch in client.history(now - KEPT_SECONDS):
-        if batch.id in owned or batch.archived:
-            continue
-        result.looked_at += 1
-        if batch.processing_status != "ended":
-            result.running += 1
-        elif _holds_any(client, batch, wanted):
-            result.found.append(batch)
-    return result
+        return Search([], 0, 0)
+    since = engine.clock.now() - KEPT_SECONDS
+    listed = patiently(engine, lambda: list(engine.client.history(since)))
+    unknown = [batch for batch in listed if batch.id not in owned and not batch.archived]
+    ended = [batch for batch in unknown if batch.processing_status == "ended"]
+    found = [batch for batch in ended if _is_wanted(engine, batch, wanted)]
+    return Search(found, len(unknown) - len(ended), len(ended))
+
+
+def _is_wanted(engine: Engine, batch: Batch, wanted: Collection[bytes]) -> bool:
+    try:
+        return patiently(engine, partial(_holds_any, engine.client, batch, wanted), {GONE})
+    except APIError as error:
+        if error.status != GONE:
+            raise
+        return False  # deleted since the list was read
 
 
 def _holds_any(client: Client, batch: Batch, wanted: Collection[bytes]) -> bool:
+    """Read results until a request of the frame shows up, or a custom_id that is not ours."""
     with contextlib.closing(client.download(batch.id)) as blocks:
-        for tags in read_tags(resending.first_lines(blocks)):
-            for tag in tags:
-                if tag is not None and attaching.known_hash(tag[0]) in wanted:
-                    return True
+        for tags in read_tags(resending.lines_of(blocks)):
+            for tag in filter(None, tags):
+                known = attaching.known_hash(tag[0])
+                if known in wanted or not known:
+                    return bool(known)
     return False
 
 
@@ -81,6 +100,7 @@ class Harvest:
 
     places: dict[bytes, Place] = field(default_factory=dict)  # whose answers may be reused
     failures: dict[bytes, Reason] = field(default_factory=dict)  # why others have none
+    unreadable: int = 0  # requests of collected batches of which not even the custom_id is known
 
     def find(self, digests: Iterable[bytes]) -> list[Place | None]:
         """Return where each request was answered, as a catalog does."""
@@ -108,6 +128,7 @@ def harvest(
     found = Harvest(dict(places))
     for record in records:
         names = reader.expected(record, reader.store.shard(record.id, 0))
+        found.unreadable += record.requests - len(names)
         results = reader.of_requests(record).results
         own: dict[int, bytes] = {}
         for ordinal, digest in _asked(names, wanted):
@@ -133,7 +154,7 @@ def _why(result: Result) -> str:
 
 
 def explain(found: Search, answers: Harvest, asked: int) -> str:
-    """Say what was not found, empty when all was.
+    """Return what to say about what was not found, empty when all was.
 
     Parameters
     ----------
@@ -141,28 +162,26 @@ def explain(found: Search, answers: Harvest, asked: int) -> str:
     answers : Harvest
     asked : int
         Unique requests of the frame.
-
-    Raises
-    ------
-    RunNotFoundError
-        When nothing was found.
     """
     missing = asked - len(answers.places)
     if not missing:
         return ""
-    read = f"batches read: {found.looked_at - found.running:,}"
-    running = (
-        f"; still running: {found.running:,}, which cannot be seen into; call recover again when "
-        "they have ended, for what they hold may otherwise be paid twice"
-        if found.running
-        else ""
-    )
+    seen = f"batches read: {found.read:,}"
+    if found.running:
+        seen += (
+            f"; still running: {found.running:,}, which cannot be seen into; call recover again "
+            "when they have ended, for what they hold may otherwise be paid twice"
+        )
+    if answers.unreadable:
+        seen += (
+            f"; results that cannot be read: {answers.unreadable:,}, which may be among the "
+            "missing and would then be paid twice"
+        )
     if not answers.places:
-        msg = f"No batch of this workspace answers this frame ({read}{running}). Nothing was sent."
-        raise RunNotFoundError(msg)
+        return f"No batch of this workspace answers this frame ({seen}). Nothing was sent."
     return (
-        f"{missing:,} of {asked:,} requests have no answer on the server ({read}{running}). Run "
-        "the cell to send those."
+        f"{missing:,} of {asked:,} requests have no answer on the server ({seen}). Run the cell to "
+        "send those."
     )
 
 
@@ -186,11 +205,12 @@ def digests_of(blocks: Iterable[Rendered]) -> list[bytes]:
 
 def only_known(blocks: Iterable[Rendered], found: Harvest) -> Iterator[Rendered]:
     """Yield blocks in which a request that has no answer is a reason, so that none is sent."""
+    stranger = Reason(RowStatus.ERRORED, UNREADABLE) if found.unreadable else NOT_FOUND
     for block in blocks:
         reasons = dict(block.reasons)
         for i, digest in enumerate(block.digests):
             if digest is not None and i not in reasons and digest not in found.places:
-                reasons[i] = found.failures.get(digest, NOT_FOUND)
+                reasons[i] = found.failures.get(digest, stranger)
         yield Rendered(
             [None if i in reasons else tail for i, tail in enumerate(block.tails)],
             [None if i in reasons else digest for i, digest in enumerate(block.digests)],

@@ -118,8 +118,8 @@ def retry_shards(
     return made
 
 
-def first_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the whole lines of a download's first blocks; the caller stops when it has enough."""
+def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a download as they come; the caller stops when it has enough."""
     pieces: list[bytes] = []
     for block in blocks:
         head, *rest = block.split(b"\n")
@@ -128,6 +128,8 @@ def first_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
             yield b"".join(pieces)
             yield from rest[:-1]
             pieces = [rest[-1]]
+    if last := b"".join(pieces):
+        yield last
 
 
 def _next_attempt(attempt: int) -> int:

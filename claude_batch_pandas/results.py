@@ -22,6 +22,7 @@ CUT = {
     "pause_turn": "the model paused a long turn and did not finish it",
 }
 UNREADABLE = "no readable result; it may have been paid"
+DOUBTFUL = "unreadable"  # the error_type of what may have been answered, and paid
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -263,9 +264,9 @@ def _result(outcome: _Outcome) -> Result:
         why = "the batch was canceled before this request was processed; retry() of its run sends it again"
         return Result(RowStatus.CANCELED, error=why)
     if outcome.type == "succeeded":
-        return Result(RowStatus.ERRORED, error=UNREADABLE, error_type="unreadable")
-    why = f"the API gave a result of the unknown type {outcome.type!r}"
-    return Result(RowStatus.ERRORED, error=why, error_type=outcome.type)
+        return Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)
+    why = f"the API gave a result of the unknown type {outcome.type!r}; it may have been paid"
+    return Result(RowStatus.ERRORED, error=why, error_type=DOUBTFUL)
 
 
 def _answer(message: _Message) -> Result:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import UNSENT, APIError
-from claude_batch_pandas.polling import Pace, Verdict, explain, has_no_list, judge
+from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.patience import patiently
+from claude_batch_pandas.polling import NO_LIST, has_no_list
 from claude_batch_pandas.records import Scope, key_workspace
 
-PACE = (0.5, 8.0)  # seconds between two tries to learn who a new key belongs to
 NOT_FOUND = 404  # a hiccup, or a relay that has no list of batches
-SECONDS = 60.0  # and when to give up; nothing is planned yet
 
 
 def find_scope(engine: Engine) -> Scope:
@@ -35,18 +32,11 @@ def find_scope(engine: Engine) -> Scope:
 
 
 def _ask(engine: Engine) -> Scope:
-    """Ask the API who the key belongs to; a hiccup is waited out, for a while."""
+    """Ask the API who the key belongs to; a server without a list of batches does not tell."""
     client = engine.client
-    pace = Pace(*PACE, engine.dice)
-    deadline = engine.clock.monotonic() + SECONDS
-    while True:
-        try:
-            return client.scope()
-        except APIError as error:
-            is_late = engine.clock.monotonic() >= deadline
-            if has_no_list(error) and (is_late or error.status != NOT_FOUND):
-                return Scope(client.origin, "", "")
-            is_passing = judge(error, 0.0) is Verdict.WAIT and error.code != UNSENT
-            if not is_passing or is_late:
-                raise error.because(explain(error)) from None
-            engine.clock.wait(threading.Event(), error.retry_after or pace.next())
+    try:
+        return patiently(engine, client.scope, NO_LIST - {NOT_FOUND})
+    except APIError as error:
+        if has_no_list(error):
+            return Scope(client.origin, "", "")
+        raise

@@ -81,7 +81,7 @@ def submit(data: Any, call: Call) -> Run:
             lambda: look_up(engine, reuse=call.reuse),
             call.shard_size,
             engine.max_in_flight,
-            indexes.digest(data.index, index),
+            indexes.digest(data.index),
         )
         run_id = settle(planner.plan(), engine, index)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)

@@ -390,7 +390,7 @@ class Steps:
         expected = frozenset(self._reader.expected(self.record, shard))
         seen = 0
         with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
-            for tags in read_tags(resending.first_lines(blocks)):
+            for tags in read_tags(resending.lines_of(blocks)):
                 for tag in tags:
                     if tag is not None and tag[0].startswith(prefix) and tag[0] in expected:
                         return True
@@ -410,12 +410,13 @@ class Steps:
             return
         engine.store.mark_seen(shard, batch)
         self.tell("")
-        is_ours = not self.record.attached
-        expected = self._reader.expected(self.record, shard) if is_ours else None
+        is_attached = self.record.attached
+        expected = None if is_attached else self._reader.expected(self.record, shard)
         path = engine.spool.results(shard.run_id, shard.number)
         collected = collecting.collect(engine.client, batch, shard, expected, path)
-        if not is_ours:
-            attaching.learn(engine.spool, shard)
+        if is_attached:
+            names = attaching.learn(engine.spool, shard, batch.counts.total)
+            engine.store.mark_counted(shard, len(names))
         engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)
         self.tell(collected.problem)
 

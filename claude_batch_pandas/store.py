@@ -237,6 +237,17 @@ class Store:
             sha256=sha256,
         )
 
+    def mark_counted(self, shard: Shard, total: int) -> None:
+        """Remember how many requests the batch of an attached run turned out to hold."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE runs SET rows = ?, requests = ? WHERE id = ?", (total, total, shard.run_id)
+            )
+            database.execute(
+                "UPDATE shards SET total = ? WHERE run_id = ? AND number = ?",
+                (total, shard.run_id, shard.number),
+            )
+
     def mark_collected(self, shard: Shard, sha256: str, *, complete: bool) -> None:
         """Remember that the results of a shard are on this disk."""
         self._update(

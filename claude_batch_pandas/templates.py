@@ -138,12 +138,16 @@ def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
     elif isinstance(template, list | tuple) and template:
         messages = [_message(i, message, columns) for i, message in enumerate(template)]
     else:
-        msg = (
-            f"template must be text, a list of messages or a function, not {_kind(template)}. "
-            'For example template="Which intent is this? {text}".'
-        )
-        raise TemplateError(msg)
+        raise wrong_template(template)
     return Prompt(messages, None if system is None else _content("system", system, columns))
+
+
+def wrong_template(template: Any) -> TemplateError:
+    """Return the error for what cannot be a template."""
+    return TemplateError(
+        f"template must be text, a list of messages or a function, not {_kind(template)}. "
+        'For example template="Which intent is this? {text}".'
+    )
 
 
 def parse_text(text: str, columns: Sequence[str]) -> Text | str:

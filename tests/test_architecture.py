@@ -24,7 +24,7 @@ LAYERS = [
     {"addresses", "polling", "reconcile", "money", "spool", "locks"},
     {"client", "store", "catalog", "holding", "progress", "widgets", "report"},
     {"answers", "frames", "indexes", "collecting", "resending", "attaching"},
-    {"engine", "planning", "retrying", "matching"},
+    {"engine", "patience", "planning", "retrying", "matching"},
     {"calls", "scopes", "recovery"},
     {"steps", "workers", "handles"},
     {"session"},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
+from claude_batch_pandas.emulator.faults import FaultScript
+from claude_batch_pandas.exceptions import OutputExistsError
 from claude_batch_pandas.records import RunState
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
@@ -183,6 +188,103 @@ def test_foreign_custom_ids_tell_no_rows(
     assert cbp.run(run.id, client=client).result().index.tolist() == ["row-0", "row-1"]
 
 
+def spoil(emulator: Emulator, *faults: Fault) -> None:
+    """Have something go wrong from now on."""
+    emulator._faults = FaultScript(faults)
+
+
+def garble(number: int, body: bytes) -> bytes:
+    """Spoil one line of a results file."""
+    lines = body.split(b"\n")
+    lines[number] = lines[number][:-9]
+    return b"\n".join(lines)
+
+
+def test_unreadable_results_of_an_attached_batch_may_have_been_paid(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """The row whose line is spoiled is not told that it was never asked."""
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    spoiled = Fault(method="GET", path=".*/results", edit=partial(garble, 1), times=None)
+    spoil(emulator, spoiled)
+    run = cbp.attach(emulator.batches[0].id, frame, "{text}", client=client)
+    with pytest.warns(UserWarning, match="1 results of run .* cannot be read, and"):
+        out = run.result()
+
+    lost = out["answer_error"] == "no readable result; it may have been paid"
+    assert set(out["answer_status"][lost]) == {"errored"}
+    assert 1 <= lost.sum() <= 2
+    assert out["answer"][~lost].equals(told["answer"][~lost])
+
+
+def test_unreadable_results_are_told_when_recovering(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """What is asked again because it could not be read may be paid twice, and that is said."""
+    frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    spoil(emulator, Fault(method="GET", path=".*/results", edit=partial(garble, 1), times=None))
+    with pytest.warns(UserWarning, match="results that cannot be read: 1, which may be among"):
+        out = cbp.recover(frame, "{text}", client=client).result()
+
+    assert sorted(set(out["answer_status"])) == ["errored", "skipped", "succeeded"]
+    assert "may have been paid" in set(out["answer_error"]).__str__()
+
+
+def test_results_that_are_gone_are_not_called_foreign(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path, clock: JumpingClock
+) -> None:
+    """After 29 days nothing can be read of a batch, which was paid all the same."""
+    frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    clock.advance(30 * 86_400.0)
+    run = cbp.attach(emulator.batches[0].id, frame, "{text}", client=client)
+    with pytest.warns(UserWarning, match="3 results of run .* cannot be read, and 4 of 5 rows"):
+        out = run.result()
+
+    assert out["answer_status"].tolist() == [*["errored"] * 3, "skipped", "errored"]
+    assert out["answer_error"].iloc[0] == "no readable result; it may have been paid"
+
+
+def test_a_batch_that_counted_nothing_at_first_is_counted_at_its_end(connect: Connect) -> None:
+    """Some relays count a batch only when it has ended."""
+    emulator = Emulator(duration=60.0, clock=session.clock.now)
+    batch_id = send(emulator, "a", "b")
+    none = Fault(
+        method="GET",
+        path=f".*/{batch_id}",
+        edit=lambda body: re.sub(rb'"processing": ?\d+', b'"processing":0', body),
+    )
+    spoil(emulator, none)
+    run = cbp.attach(batch_id, client=connect(emulator))
+
+    assert run.result()["answer"].tolist() == ["[simulated] Hello"] * 2
+    assert cbp.runs()["rows"].tolist() == [2]
+
+
+def test_an_awaited_run_joins_the_frame_it_was_attached_with(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+
+    async def main() -> pd.DataFrame:
+        return await cbp.attach(emulator.batches[0].id, frame, "{text}", client=client)
+
+    pd.testing.assert_frame_equal(asyncio.run(main()), told)
+
+
+def test_a_column_of_the_users_own_is_not_rewritten(frame: pd.DataFrame, client: Any) -> None:
+    """The three columns of a run are; so `df = run.result(df)` can be run again."""
+    run = frame.claude.submit("{text}", output="intent", client=client)
+    once = run.result(frame)
+
+    pd.testing.assert_frame_equal(run.result(once), once)
+    with pytest.raises(OutputExistsError, match=r"\['intent'\], which are not a run's. Rename"):
+        run.result(frame.assign(intent="gold"))
+
+
 def test_an_attached_run_cannot_send_again(emulator: Emulator, client: Any) -> None:
     """Its requests are not here; the error says what to do."""
     emulator.rules = (Rule(outcome="errored"),)
@@ -207,6 +309,7 @@ def test_an_attached_run_cannot_send_again(emulator: Emulator, client: Any) -> N
             "lacks: 'b'",
         ),
         ({"colour": 1}, cbp.InputError, "no argument 'colour'"),
+        ({"template": 5}, cbp.InputError, "template must be text, a list of messages or a func"),
     ],
 )
 def test_what_cannot_be_attached_is_told_of(
@@ -289,6 +392,47 @@ def test_batches_that_still_run_are_warned_of(
     ):
         out = cbp.recover(frame, "{text}", client=client).result()
     assert out["answer"].notna().tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("path", [".*/batches", ".*/results"])
+def test_a_hiccup_does_not_end_a_recovery(
+    path: str, frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
+) -> None:
+    """What passes by itself is waited out."""
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    spoil(
+        emulator,
+        Fault(method="GET", path=path, status=529),
+        Fault(method="GET", path=path, status=500, skip=1),
+    )
+
+    pd.testing.assert_frame_equal(cbp.recover(frame, "{text}", client=client).result(), told)
+
+
+def test_a_hiccup_does_not_end_an_attachment(emulator: Emulator, client: Any) -> None:
+    batch_id = send(emulator, "a")
+    spoil(emulator, Fault(method="GET", path=f".*/{batch_id}", status=503))
+
+    assert len(cbp.attach(batch_id, client=client).result()) == 1
+
+
+def test_foreign_results_are_left_after_their_first_line(
+    frame: pd.DataFrame, client: Any, emulator: Emulator, clock: JumpingClock, home: Path
+) -> None:
+    """A custom_id that is not ours says enough of a colleague's batch."""
+    told = frame.claude.batch("{text}", client=client)
+    lose_ledger(home)
+    theirs = send(emulator, "theirs")
+    clock.advance(3600.0)
+    # Whatever follows the first line is not looked at, not even whether it is ours.
+    ours = client.messages.batches.results(emulator.batches[0].id)
+    lines = b"".join(line.to_json(indent=None).encode() + b"\n" for line in ours)
+    path = f".*/{theirs}/results"
+    spoil(emulator, Fault(method="GET", path=path, edit=lambda body: body + lines, times=None))
+
+    pd.testing.assert_frame_equal(cbp.recover(frame, "{text}", client=client).result(), told)
+    assert cbp.runs()["name"].tolist().count("attached") == 1
 
 
 def test_nothing_found_is_said(

@@ -95,13 +95,12 @@ def test_names_are_strings_and_whole_numbers() -> None:
     assert Source(df).names == ["a", "7", "8"]
 
 
-def test_text_name_wins_over_a_number() -> None:
-    """With columns "7" and 7, the text is meant, and using it is not ambiguous."""
+def test_a_number_and_its_digits_are_one_name() -> None:
+    """With columns "7" and 7, {7} could mean either, so it is refused, not guessed."""
     df = pd.DataFrame([["number", "text"]], columns=pd.Index([7, "7"], dtype=object))
-    source = Source(df)
-    source.check(["7"])
 
-    assert read(df, "7")[0] == ["text"]
+    with pytest.raises(InputError, match=r"several columns of the same name \(0 and '0'.*'7'"):
+        Source(df).check(["7"])
 
 
 def test_column_levels_are_refused() -> None:

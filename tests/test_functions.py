@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -239,3 +240,38 @@ def test_what_renders_is_chosen_by_the_template() -> None:
     assert isinstance(renderer_for(source, Recipe(template="{text}", params=PARAMS)), Renderer)
     with pytest.raises(InputError, match="text, a list of messages or a function, not a int"):
         renderer_for(source, Recipe(template=3, params=PARAMS))
+
+
+def test_what_a_function_does_to_a_list_stays_out_of_the_frame() -> None:
+    """The frame is never modified, not even through what its cells hold."""
+    tags, sizes = ["a"], np.array([1, 2])
+    frame = pd.DataFrame({"tags": [tags], "sizes": [sizes]})
+
+    def template(row: Any) -> str:
+        row.tags.append("b")
+        row.sizes[0] = 9
+        return f"{row.tags} {row.sizes[0]}"
+
+    assert params_of(frame, template)[0]["messages"][0]["content"] == "['a', 'b'] 9"
+    assert (tags, sizes.tolist()) == (["a"], [1, 2])
+
+
+def test_a_row_without_a_system_prompt_has_none() -> None:
+    """Null is no system prompt to the API; it is left out, also where system= gives one."""
+    messages = [{"role": "user", "content": "Hi"}]
+    frame = pd.DataFrame({"a": [1]})
+
+    def template(_row: Any) -> dict[str, Any]:
+        return {"system": None, "messages": messages}
+
+    asked = params_of(frame, template, system="Be kind.")
+
+    assert "system" not in asked[0]
+
+
+def test_a_number_and_its_digits_are_told_apart_or_refused() -> None:
+    """Never does row[0] give what stands under "0"."""
+    frame = pd.DataFrame([[1, 2]], columns=pd.Index([0, "0"], dtype=object))
+
+    with pytest.raises(TemplateError, match="several columns named '0'; rename them"):
+        render(frame, lambda row: f"{row[0]}")

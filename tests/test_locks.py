@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -197,3 +198,27 @@ def test_unknown_holder_is_nobody(path: Path, content: bytes | None) -> None:
         path.write_bytes(content)
 
     assert Lock(path).holder() == {}
+
+
+def test_who_waits_is_told_for_whom(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A kernel that plans for long does not make another one hang without a word."""
+    first = Lock(path)
+    first.acquire()
+
+    class Release(logging.Handler):
+        """Ends the waiting as soon as it was told of."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            """Take the record as the sign that somebody waits."""
+            assert record.levelno == logging.WARNING
+            first.release()
+
+    locks.log.addHandler(handler := Release())
+    try:
+        with held(path, patience=0.0):
+            pass
+    finally:
+        locks.log.removeHandler(handler)
+
+    assert f"Process {os.getpid()} on " in caplog.text
+    assert "plans a run in this ledger; waiting for it" in caplog.text

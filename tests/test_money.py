@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_batch_pandas.answers import PROCESSING
+from claude_batch_pandas.answers import LOST, PROCESSING
 from claude_batch_pandas.money import Bill, bill, cost, show
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.results import UNREADABLE, Result
+from claude_batch_pandas.results import Result
 from tests.strategies import read_one, succeeded, usage
 
 # input 1,000; output 500; written for 5 minutes 400 and for an hour 300; read 2,000
@@ -127,7 +127,7 @@ def test_what_is_not_billed_costs_nothing(result: Result) -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [read_one(succeeded("hi")), Result(RowStatus.ERRORED, error=UNREADABLE)],
+    [read_one(succeeded("hi")), LOST],
     ids=["without usage", "unreadable"],
 )
 def test_what_may_have_been_billed_is_unknown(result: Result) -> None:

@@ -19,7 +19,7 @@ from claude_batch_pandas.exceptions import InputError, LedgerError
 from claude_batch_pandas.planning import Draft
 from claude_batch_pandas.records import ShardState
 from claude_batch_pandas.requests import MAX_ATTEMPTS
-from claude_batch_pandas.resending import checked_body, first_lines, replan, retry_shards
+from claude_batch_pandas.resending import checked_body, lines_of, replan, retry_shards
 from claude_batch_pandas.sharding import PLANNED_BYTES
 from claude_batch_pandas.spool import Spool, write
 from claude_batch_pandas.store import Store
@@ -239,15 +239,16 @@ def test_a_retry_needs_the_bodies(spool: Spool, draft: Draft) -> None:
 
 @given(st.binary(max_size=60).map(lambda data: data.replace(b"a", b"\n")), st.data())
 @settings(deadline=None, max_examples=200)
-def test_first_lines_are_whole_whatever_the_blocks(data: bytes, draw: Any) -> None:
-    """However the bytes are cut, every line that has its end comes, and no part of another."""
+def test_lines_are_whole_whatever_the_blocks(data: bytes, draw: Any) -> None:
+    """However the bytes are cut, every line comes, the last one also without its end."""
     cuts = sorted(draw.draw(st.sets(st.integers(0, len(data)))) | {0, len(data)})
     blocks = [data[start:end] for start, end in pairwise(cuts)]
 
-    assert list(first_lines(iter(blocks))) == data.split(b"\n")[:-1]
+    *whole, last = data.split(b"\n")
+    assert list(lines_of(iter(blocks))) == whole + [last] * bool(last)
 
 
-def test_first_lines_are_not_waited_for(spool: Spool) -> None:
+def test_lines_of_are_not_waited_for(spool: Spool) -> None:
     """A line comes as soon as its end is there, without reading on."""
     path = spool.root / "file"
     write(path, b"one\ntwo")
@@ -257,7 +258,7 @@ def test_first_lines_are_not_waited_for(spool: Spool) -> None:
         msg = "read on"
         raise AssertionError(msg)
 
-    assert next(first_lines(blocks())) == b"one"
+    assert next(lines_of(blocks())) == b"one"
 
 
 @pytest.mark.parametrize("head", [b"\n", b"{\n", b"\n\n5\n"], ids=["blank", "broken", "several"])

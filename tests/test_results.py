@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_batch_pandas.records import RowStatus
+from claude_batch_pandas.results import DOUBTFUL
 from tests.strategies import line, message, read_all, read_one, succeeded, tags_of, texts, usage
 
 TEXT = {"type": "text", "text": "hi"}
@@ -217,8 +218,8 @@ def test_unknown_type_is_errored_by_name(extra: dict[str, Any]) -> None:
     """A result type we do not know is errored with its name, whatever it carries."""
     found = read_one({"type": "brand_new", **extra})
 
-    assert (found.status, found.error_type) == (RowStatus.ERRORED, "brand_new")
-    assert "'brand_new'" in str(found.error)
+    assert (found.status, found.error_type) == (RowStatus.ERRORED, DOUBTFUL)
+    assert "'brand_new'; it may have been paid" in str(found.error)
     assert found.text is None
 
 
