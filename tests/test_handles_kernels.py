@@ -396,9 +396,9 @@ import claude_batch_pandas
 def leave_a_child(progress):
     if progress.submitted:
         if not os.fork():
+            print(progress.run_id, flush=True)  # all that happens at a fork has happened
             sys.stdin.read()
             os._exit(0)
-        print(progress.run_id, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 pd.DataFrame({"text": ["a"]}).claude.batch("{text}", progress=leave_a_child)
