@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Text = str | list[dict[str, Any]]
 Template = Text | Callable[["Row"], Any]
 OnMissing = Literal["skip", "error", "empty"]
+OnUnknown = Literal["resend", "ask", "wait"]
 Show = Literal["auto", "bar", "log", "none"] | Callable[["Progress"], None] | None
 
 
@@ -44,6 +45,7 @@ class Claude:
         reuse: bool = True,
         on_missing: OnMissing = "skip",
         shard_size: int | None = None,
+        on_unknown: OnUnknown | None = None,
         params: Mapping[str, Any] | None = None,
         client: anthropic.Anthropic | None = None,
         progress: Show = None,
@@ -79,6 +81,9 @@ class Claude:
             What to do with a row in which a value is missing.
         shard_size : int, optional
             Requests per batch at most. Default: rows / 10, between 500 and 10,000.
+        on_unknown : {"resend", "ask", "wait"}, optional
+            What to do when the answer to a submission was lost and no batch of it shows up:
+            send it again, pause and ask, or go on looking. Default: ``options.on_unknown``.
         params : mapping, optional
             Any other Messages parameter, merged last; ``betas=[...]`` becomes the header.
         client : anthropic.Anthropic, optional
@@ -131,6 +136,7 @@ class Claude:
             reuse=reuse,
             on_missing=on_missing,
             shard_size=shard_size,
+            on_unknown=on_unknown,
             params=params,
             client=client,
             progress=progress,

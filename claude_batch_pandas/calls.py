@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.planning import NO_SCOPE
-from claude_batch_pandas.records import RunRecord
+from claude_batch_pandas.records import ON_UNKNOWN, RunRecord
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.settings import options
 
@@ -44,6 +44,7 @@ class Call:
     reuse: bool = True
     on_missing: str = "skip"
     shard_size: int | None = None
+    on_unknown: str | None = None
     params: Mapping[str, Any] | None = None
     client: anthropic.Anthropic | None = None
     progress: Any = None
@@ -77,6 +78,9 @@ def recipe_of(call: Call) -> Recipe:
         if not isinstance(getattr(call, name), bool):
             msg = f"{name} must be True or False, not {getattr(call, name)!r}."
             raise InputError(msg)
+    if call.on_unknown is not None and call.on_unknown not in ON_UNKNOWN:
+        msg = f"on_unknown must be one of {', '.join(ON_UNKNOWN)}, not {call.on_unknown!r}."
+        raise InputError(msg)
     if call.params is not None and not isinstance(call.params, Mapping):
         msg = f"params must be a dict of Messages parameters, not a {type(call.params).__name__}."
         raise InputError(msg)
@@ -137,4 +141,6 @@ def record_of(recipe: Recipe, call: Call, now: float) -> RunRecord:
         requests=0,
         created_at=now,
         reuse=call.reuse,
+        on_unknown=call.on_unknown or options.on_unknown,
+        max_attempts=options.max_attempts,
     )

@@ -137,7 +137,16 @@ class Client:
                 BATCHES, cast_to=_response(), content=body, options=_once(headers)
             )
 
-        return _read(_ask(send))
+        try:
+            answer = _ask(send)
+        except APIError as error:
+            if body.was_sent or error.code is not None:
+                raise
+            cut = error.because(f"{error} The batch was not sent whole, so there is none.")
+        else:
+            return _read(answer)
+        cut.code = UNSENT
+        raise cut
 
     def retrieve(self, batch_id: str) -> Batch:
         """Return one batch as it is now.

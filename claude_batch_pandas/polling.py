@@ -16,6 +16,11 @@ PASSING = frozenset({404, 408, 409, 425, 429, 499})
 
 NO_LIST = frozenset({404, 405, 501})  # of a server that has no list of batches
 
+# Codes of errors that only money mends, whatever their status.
+SPENT = frozenset(
+    {"enforced_spend_limit_reached", "contract_spend_limit_reached", "ramp_limit_exceeded"}
+)
+
 # A genuine API error with one of these came instead of a batch. 429 and 5xx prove nothing.
 REFUSED = frozenset({400, 401, 402, 403, 404, 413, 422})
 

@@ -52,6 +52,8 @@ class ShardState(StrEnum):
     WITHDRAWN = "withdrawn"  # canceled before it was ever sent
 
 
+ON_UNKNOWN = ("resend", "ask", "wait")
+
 KEY_WORKSPACE = "key-"  # begins the workspace of a scope whose server names none
 
 
@@ -154,6 +156,8 @@ class RunRecord:
     note: str = ""  # why it is paused, in words
     cancel: bool = False  # canceling was asked for
     attached: bool = False  # its batch was not sent from this ledger
+    on_unknown: str = "resend"  # what to do when a submission cannot be found: ON_UNKNOWN
+    max_attempts: int = 3  # batches that a row may be part of by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.exceptions import APIError, PausedError
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.polling import NO_LIST, has_no_list
-from claude_batch_pandas.records import Scope, key_workspace
+from claude_batch_pandas.records import KEY_WORKSPACE, Scope, key_workspace
 
 NOT_FOUND = 404  # a hiccup, or a relay that has no list of batches
 
@@ -40,3 +40,28 @@ def _ask(engine: Engine) -> Scope:
         if has_no_list(error):
             return Scope(client.origin, "", "")
         raise
+
+
+def check_scope(here: Scope, there: Scope) -> None:
+    """Never look for a batch in another workspace's list, nor send one there.
+
+    Parameters
+    ----------
+    here : Scope
+        Of the server's answer.
+    there : Scope
+        Of the run.
+
+    Raises
+    ------
+    PausedError
+    """
+    pairs = [(here.organization, there.organization)]
+    if not there.workspace.startswith(KEY_WORKSPACE):
+        pairs.append((here.workspace, there.workspace))
+    if any(seen and known and seen != known for seen, known in pairs):
+        msg = (
+            f"The key belongs to the workspace {here.workspace!r}, but the run to "
+            f"{there.workspace!r}. Use a key of that workspace, then call again."
+        )
+        raise PausedError(msg)

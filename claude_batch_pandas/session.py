@@ -84,6 +84,8 @@ def submit(data: Any, call: Call) -> Run:
             indexes.digest(data.index),
         )
         run_id = settle(planner.plan(), engine, index)
+        if call.on_unknown is not None:  # as the answer of one who was asked
+            engine.store.set_policy(run_id, call.on_unknown)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
     return run.start()
 

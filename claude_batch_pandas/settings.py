@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.records import ON_UNKNOWN
 
 PROGRESS = ("auto", "bar", "log", "none")
 
@@ -53,6 +54,13 @@ def _wait(name: str, value: Any) -> tuple[float, float]:
     return first, longest
 
 
+def _on_unknown(name: str, value: Any) -> str:
+    if value not in ON_UNKNOWN:
+        msg = f"options.{name} must be one of {', '.join(ON_UNKNOWN)}, not {value!r}."
+        raise InputError(msg)
+    return str(value)
+
+
 def _progress(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return "auto" if value else "none"
@@ -68,6 +76,7 @@ CHECKS: Mapping[str, tuple[Any, Callable[[str, Any], Any]]] = {
     "max_in_flight": (100_000, _count),
     "poll_seconds": ((5.0, 60.0), _wait),
     "settle_seconds": (900.0, _positive),
+    "on_unknown": ("resend", _on_unknown),
     "max_attempts": (3, _count),
     "max_cost_per_day": (None, _positive_or_none),
     "confirm_above": (10.0, _positive_or_none),
@@ -91,6 +100,9 @@ class Options:
         First and longest wait between two looks at a batch, in seconds.
     settle_seconds : float, default 900.0
         How long a batch whose creation was not confirmed may take to show up in the list.
+    on_unknown : {"resend", "ask", "wait"}, default "resend"
+        What to do when the answer to a submission was lost, and `settle_seconds` later no batch of
+        it is in the server's list: send it again, pause and ask you, or go on looking.
     max_attempts : int, default 3
         Batches a row may be part of by itself; `run.retry` is your own decision.
     max_cost_per_day, confirm_above : float or None
@@ -116,6 +128,7 @@ class Options:
     max_in_flight: int
     poll_seconds: tuple[float, float]
     settle_seconds: float
+    on_unknown: str
     max_attempts: int
     max_cost_per_day: float | None
     confirm_above: float | None

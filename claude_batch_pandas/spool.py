@@ -163,14 +163,20 @@ def write(path: Path, data: bytes) -> str:
 class Body:
     """A file as a request body: iterated from the start each time, so that it is never sent empty.
 
+    The last byte is handed out by itself, after all others were taken: as long as it was not asked
+    for, no server can hold the whole of what the Content-Length announced.
+
     Attributes
     ----------
     size : int
         Bytes, for the Content-Length.
+    was_sent : bool
+        Whether all of it was handed out at least once.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.was_sent = False
         try:
             self.size = path.stat().st_size
         except OSError as error:
@@ -181,7 +187,14 @@ class Body:
             raise LedgerError(msg) from error
 
     def __iter__(self) -> Iterator[bytes]:
-        return read_blocks(self._path)
+        last = b""
+        for block in read_blocks(self._path):
+            if head := last + block[:-1]:
+                yield head
+            last = block[-1:]
+        self.was_sent = True
+        if last:
+            yield last
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:

@@ -134,6 +134,11 @@ class Store:
                 "UPDATE runs SET state = ?, note = ? WHERE id = ?", (state, note, run_id)
             )
 
+    def set_policy(self, run_id: str, on_unknown: str) -> None:
+        """Remember what to do when a submission of a run cannot be found."""
+        with self._transaction() as database:
+            database.execute("UPDATE runs SET on_unknown = ? WHERE id = ?", (on_unknown, run_id))
+
     def purge(self, run_id: str) -> None:
         """Remember that a run's data is gone; its batches may be attached again."""
         with self._transaction() as database:

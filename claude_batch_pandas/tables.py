@@ -70,6 +70,10 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     ),
     ("ALTER TABLE runs ADD COLUMN attached INTEGER NOT NULL DEFAULT 0",),
+    (
+        "ALTER TABLE runs ADD COLUMN on_unknown TEXT NOT NULL DEFAULT 'resend'",
+        "ALTER TABLE runs ADD COLUMN max_attempts INTEGER NOT NULL DEFAULT 3",
+    ),
 )
 
 
@@ -94,6 +98,8 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "note": run.note,
         "cancel": int(run.cancel),
         "attached": int(run.attached),
+        "on_unknown": run.on_unknown,
+        "max_attempts": run.max_attempts,
     }
 
 

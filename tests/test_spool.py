@@ -264,3 +264,18 @@ def test_blocks_end_at_line_ends(tmp_path: Path, pieces: list[bytes]) -> None:
     assert b"".join(blocks) == data == b"".join(read_blocks(tmp_path / "lines"))
     assert all(block.endswith(b"\n") for block in blocks[:-1])
     assert all(blocks)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 7])
+def test_a_body_keeps_its_last_byte_for_itself(size: int, tmp_path: Path) -> None:
+    """Who has not asked for it cannot have the whole of it."""
+    data = bytes(i * i % 251 for i in range(size))
+    (tmp_path / "body").write_bytes(data)
+    body = Body(tmp_path / "body")
+    told = [(block, body.was_sent) for block in body]
+
+    assert b"".join(block for block, _ in told) == data
+    assert [was_sent for _, was_sent in told] == [i >= len(told) - 1 for i in range(len(told))]
+    assert all(block for block, _ in told)
+    assert len(told[-1][0] if told else b"-") == 1
+    assert body.was_sent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import orjson
 import pandas as pd
 import pytest
@@ -95,8 +96,6 @@ def test_refused_connection_is_sent_again_at_once(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """A connection that was never made proves that nothing was created."""
-    import httpx2
-
     emulator = Emulator(clock=clock.now, duration=60.0)
     client = connect(emulator)
     inner = emulator.transport()
@@ -118,6 +117,104 @@ def test_refused_connection_is_sent_again_at_once(
     check_paid_once(emulator, out, frame)
     assert emulator.batches[0].custom_ids[0][17:19] == "01"
     assert emulator.batches[0].created_at - start < 60
+
+
+class Cut(httpx2.BaseTransport):
+    """Breaks the first upload before its last byte was asked for."""
+
+    def __init__(self, emulator: Emulator, status: int | None) -> None:
+        self._inner, self._status = emulator.transport(), status
+        self.cuts = 0
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method != "POST" or self.cuts:
+            return self._inner.handle_request(request)
+        self.cuts += 1
+        assert isinstance(request.stream, httpx2.SyncByteStream)
+        blocks = iter(request.stream)
+        next(blocks)
+        if self._status is not None:
+            return httpx2.Response(self._status, html="<h1>Oops</h1>")
+        msg = "broken pipe"
+        raise httpx2.WriteError(msg, request=request)
+
+
+@pytest.mark.parametrize("status", [None, 500, 503, 408])
+def test_a_batch_that_was_not_sent_whole_is_sent_again_at_once(
+    status: int | None, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Without its last byte no server can have accepted it, whatever it answers."""
+    emulator = Emulator(clock=clock.now, duration=60.0)
+    transport = Cut(emulator, status)
+    client = connect(emulator).copy(http_client=httpx2.Client(transport=transport))
+    start = clock.now()
+    out = frame.claude.batch("{text}", client=client)
+
+    check_paid_once(emulator, out, frame)
+    assert emulator.batches[0].custom_ids[0][17:19] == "01"
+    assert emulator.batches[0].created_at - start < 60
+    assert transport.cuts == 1
+
+
+def test_one_who_asked_to_be_asked_decides(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The run pauses instead of sending again; the same cell with an answer goes on."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(drop=True)])
+    client = connect(emulator)
+    for _ in range(2):
+        with pytest.raises(cbp.PausedError, match='on_unknown="resend" to send it again'):
+            frame.claude.batch("{text}", client=client, on_unknown="ask")
+    assert emulator.batches == []
+    out = frame.claude.batch("{text}", client=client, on_unknown="resend")
+
+    check_paid_once(emulator, out, frame)
+    assert len(cbp.runs()) == 1
+
+
+def test_one_who_waits_never_pays_twice(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """However long nothing shows up, nothing is sent; what shows up at last is adopted."""
+    late = on_list(skip=1, body=b'{"data": [], "has_more": false}', times=60)
+    emulator = Emulator(
+        clock=clock.now, duration=60.0, faults=[on_post(after=True, drop=True), late]
+    )
+    start = clock.now()
+    out = frame.claude.batch("{text}", client=connect(emulator), on_unknown="wait")
+
+    check_paid_once(emulator, out, frame)
+    assert clock.now() - start > 3000
+
+
+def test_without_its_fence_nothing_is_sent_again(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """When the batch that marked the place in the list is gone, silence proves nothing."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(skip=1, drop=True)])
+    client = connect(emulator)
+    params: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    requests: Any = [{"custom_id": "theirs", "params": params}]
+    fence = client.messages.batches.create(requests=requests)
+    clock.advance(120)
+
+    def delete_fence() -> None:
+        clock.on_wait = lambda: None
+        client.messages.batches.delete(fence.id)
+
+    clock.on_wait = delete_fence
+    with pytest.raises(cbp.PausedError, match=r"marked its place in the server's list is gone"):
+        frame.claude.batch("{text}", client=client)
+    assert [batch.total for batch in emulator.batches] == [1]
+
+
+def test_an_unknown_policy_is_refused(frame: pd.DataFrame, emulator: Emulator) -> None:
+    with pytest.raises(cbp.InputError, match="on_unknown must be one of resend, ask, wait, not 'r"):
+        frame.claude.batch("{text}", on_unknown="retry")
+    with pytest.raises(
+        cbp.InputError, match=r"options.on_unknown must be one of resend, ask, wait"
+    ):
+        cbp.options.on_unknown = "never"
 
 
 def test_a_decoy_of_equal_size_is_neither_adopted_nor_canceled(
@@ -314,7 +411,6 @@ def test_results_are_never_fetched_from_another_host(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """``results_url`` may name any host; the key goes to ours alone."""
-    import httpx2
 
     def elsewhere(body: bytes) -> bytes:
         return body.replace(b"https://api.anthropic.com", b"https://evil.example.com")

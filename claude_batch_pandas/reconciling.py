@@ -1,0 +1,192 @@
+"""What became of a POST whose answer was lost: the server's list is asked, and asked again.
+
+`reconcile` decides; this file asks the server what the decision needs, and acts on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from claude_batch_pandas import resending
+from claude_batch_pandas.answers import Reader
+from claude_batch_pandas.client import Listing
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import APIError, PausedError
+from claude_batch_pandas.holding import Hold
+from claude_batch_pandas.polling import has_no_list
+from claude_batch_pandas.reconcile import FENCE_MARGIN, Next, candidates, decide
+from claude_batch_pandas.records import KEY_WORKSPACE, Batch, RunRecord, Shard, key_workspace
+from claude_batch_pandas.requests import id_prefix
+from claude_batch_pandas.results import read_tags
+from claude_batch_pandas.scopes import check_scope
+from claude_batch_pandas.waits import Agenda, Waits
+
+# After a crash nobody knows when the POST ended. These are given on top of settle_seconds.
+READ_TIMEOUT_SECONDS = 600.0  # the SDK's
+SLOWEST_UPLOAD = 50_000.0  # bytes per second
+SHORT_SETTLE_SECONDS = 10.0  # after a 429 or 529 that says in the API's own words that it refused
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Finds out what became of the submissions of one run.
+
+    Parameters
+    ----------
+    engine : Engine
+    waits : Waits
+    hold : Hold
+    reader : Reader
+    """
+
+    engine: Engine
+    waits: Waits
+    hold: Hold
+    reader: Reader
+
+    def look(self, record: RunRecord, shard: Shard, agenda: Agenda) -> None:
+        """Find out what became of a POST, here or before a crash, as far as it can be seen now.
+
+        Raises
+        ------
+        PausedError
+            When a person has to decide.
+        APIError, LedgerError
+        """
+        engine, waits = self.engine, self.waits
+        if agenda.unknown_since is None:
+            agenda.unknown_since = waits.now
+        self._check_key(record, shard)
+        listing, has_fence = self._newer_than_fence(record, shard)
+        check_scope(listing.scope, record.scope)
+        known = engine.store.batch_ids() | agenda.rejected
+        found = candidates(shard, listing.batches, known, has_fence=has_fence)
+        settle = engine.settle_seconds
+        if agenda.was_refused:  # the list has the last word, but soon
+            settle = min(settle, SHORT_SETTLE_SECONDS)
+        decision = decide(found, self._waited(shard, agenda, listing), settle)
+        match decision.next:
+            case Next.INSPECT if decision.batch is not None:
+                self._inspect(record, shard, agenda, decision.batch)
+            case Next.WATCH:
+                waits.note = (
+                    "a batch of the same size runs; its results will tell whether it is ours"
+                )
+                waits.wait(agenda)
+            case Next.RESEND if agenda.was_refused:
+                engine.store.mark_planned(shard)
+                waits.forget(shard)
+            case Next.RESEND if record.on_unknown != "wait":
+                self._resend(record, shard, has_fence=has_fence)
+            case _:
+                waits.note = self._why(record, agenda, settle)
+                waits.wait(agenda, min(agenda.pace.next(), settle / 4))
+
+    def is_ours(self, record: RunRecord, shard: Shard, batch: Batch) -> bool | None:
+        """Tell by the results whether a batch is this shard's; None when they do not tell."""
+        prefix = id_prefix(record.nonce, shard.attempt).decode()
+        expected = frozenset(self.reader.expected(record, shard))
+        seen = 0
+        with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
+            for tags in read_tags(resending.lines_of(blocks)):
+                for tag in tags:
+                    if tag is not None and tag[0].startswith(prefix) and tag[0] in expected:
+                        return True
+                    seen += tag is not None
+        return False if seen == batch.counts.total else None
+
+    def _inspect(self, record: RunRecord, shard: Shard, agenda: Agenda, batch: Batch) -> None:
+        """Adopt an ended batch, or rule it out; one that shows nothing is looked at again."""
+        is_ours = self.is_ours(record, shard, batch)
+        if is_ours is None:
+            self.waits.note = f"batch {batch.id} may be ours, but its results cannot be read yet"
+            self.waits.wait(agenda)
+            return
+        if is_ours:
+            self.engine.store.mark_submitted(shard, batch)
+        else:
+            agenda.rejected.add(batch.id)
+        self.waits.wait(agenda, 0.0)
+
+    def _resend(self, record: RunRecord, shard: Shard, *, has_fence: bool) -> None:
+        """Plan a shard again that was not accepted, as far as can be known; or ask a person."""
+        lost = f"The answer to the submission of shard {shard.number} was lost, and "
+        if not has_fence:
+            msg = (
+                f"{lost}the batch that marked its place in the server's list is gone, so it cannot "
+                "be shown that nothing was accepted. It is not sent again; run the cell with "
+                "reuse=False to ask anew, at the price of asking twice."
+            )
+            raise PausedError(msg)
+        if record.on_unknown == "ask":
+            msg = (
+                f"{lost}no batch of it showed up in the server's list. Run the cell with "
+                'on_unknown="resend" to send it again (should it show up later, its price comes '
+                'on top), or with on_unknown="wait" to look for it only.'
+            )
+            raise PausedError(msg)
+        resending.replan(self.engine.spool, self.engine.store, record, shard)
+        self.waits.forget(shard)
+
+    def _why(self, record: RunRecord, agenda: Agenda, settle: float) -> str:
+        if agenda.was_refused:
+            return self.hold.why
+        if record.on_unknown == "wait":
+            return 'not in the server\'s list; looked for, and never sent again: on_unknown="wait"'
+        then = "sent again" if record.on_unknown == "resend" else "you are asked"
+        return f"not in the server's list; {then} if it stays away for {settle:.0f} s"
+
+    def _check_key(self, record: RunRecord, shard: Shard) -> None:
+        """Where no workspace is named, only the key that sent a batch surely sees it."""
+        engine, workspace = self.engine, record.scope.workspace
+        if not workspace.startswith(KEY_WORKSPACE):
+            return
+        if workspace != key_workspace(engine.client.fingerprint(engine.store.secret())):
+            msg = (
+                f"The answer to the submission of shard {shard.number} was lost, and only the key "
+                "that sent it can see what became of it. Use that key, then call again; or run the "
+                "cell with reuse=False to ask anew, at the price of asking twice."
+            )
+            raise PausedError(msg)
+
+    def _newer_than_fence(self, record: RunRecord, shard: Shard) -> tuple[Listing, bool]:
+        """Return the batches that a POST may have become, and whether the fence told which."""
+        client = self.engine.client
+        if not shard.fence:
+            return self._list(record, shard), shard.fence == ""
+        try:
+            client.retrieve(shard.fence)  # the control: we look at the same list as before
+            return client.list(before_id=shard.fence), True
+        except APIError as error:
+            if error.status not in {400, 404}:
+                raise
+        newest = client.list(limit=1)
+        earliest = (shard.intended_at or 0.0) - FENCE_MARGIN
+        return newest._replace(batches=list(client.history(earliest))), False
+
+    def _list(self, record: RunRecord, shard: Shard) -> Listing:
+        try:
+            return self.engine.client.list()
+        except APIError as error:
+            if not has_no_list(error) or record.scope.organization:
+                raise
+        msg = (
+            f"The answer to the submission of shard {shard.number} was lost, and this server has "
+            "no list of batches to look for it in. It may have been accepted, so it is not sent "
+            "again; run the cell with reuse=False to ask anew, at the price of asking twice."
+        )
+        raise PausedError(msg)
+
+    def _waited(self, shard: Shard, agenda: Agenda, listing: Listing) -> float:
+        """Return for how many seconds, at least, the POST has been over.
+
+        The process that sent it knows by its own clock. After a crash the server's clock tells
+        when the intent was made, and the slowest upload is taken off.
+        """
+        assert agenda.unknown_since is not None, "set when the reconciling began"
+        here = self.waits.now - agenda.unknown_since
+        if agenda.was_sent_here or listing.now is None or shard.intended_at is None:
+            return here
+        slowest = READ_TIMEOUT_SECONDS + shard.size / SLOWEST_UPLOAD
+        return max(here, listing.now - shard.intended_at - slowest)

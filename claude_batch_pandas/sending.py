@@ -1,0 +1,129 @@
+"""One shard to the API: the fence, the intent, one POST, and what its outcome means.
+
+A POST either made a batch, or is proved to have made none, or nobody knows; only proof lets a
+shard be planned again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from claude_batch_pandas import resending
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
+from claude_batch_pandas.holding import Hold
+from claude_batch_pandas.polling import (
+    REFUSED,
+    SPENT,
+    Verdict,
+    explain,
+    has_no_list,
+    is_refusal,
+    judge,
+)
+from claude_batch_pandas.records import RunRecord, Shard
+from claude_batch_pandas.scopes import check_scope
+from claude_batch_pandas.waits import Agenda, Waits
+
+BUSY = frozenset({429, 529})
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends the shards of one run.
+
+    Parameters
+    ----------
+    engine : Engine
+    waits : Waits
+    tell : callable
+        Told in words what is being waited for.
+    """
+
+    engine: Engine
+    waits: Waits
+    tell: Callable[[str], None]
+    hold: Hold = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hold = Hold(self.engine.dice)
+
+    def may_send(self, shard: Shard, shards: Sequence[Shard]) -> bool:
+        """Tell whether the API's queue, and our own share of it, has room for a shard."""
+        open_ = [other for other in shards if other.is_open]
+        if self.hold.is_on(self.waits.now, len(open_)):
+            return False
+        waiting = sum(other.total for other in open_)
+        return not open_ or waiting + shard.total <= self.engine.max_in_flight
+
+    def send(self, record: RunRecord, shard: Shard, agenda: Agenda, others: int) -> None:
+        """Send one shard, once.
+
+        Parameters
+        ----------
+        record : RunRecord
+        shard : Shard
+        agenda : Agenda
+        others : int
+            Shards of the run that are open beside it.
+
+        Raises
+        ------
+        PausedError
+            When a person is needed.
+        APIError, CredentialsError
+            Before the POST; nothing was sent.
+        LedgerError
+        """
+        engine = self.engine
+        body = resending.checked_body(engine.spool, shard)
+        fence, now = self._fence(record)
+        if not engine.store.mark_submitting(shard, fence, now):
+            return
+        agenda.was_sent_here = True
+        try:
+            batch = engine.client.create(body, shard.betas)
+        except CredentialsError:
+            engine.store.mark_planned(shard)  # the SDK had nothing to sign with, so it sent nothing
+            raise
+        except APIError as error:
+            agenda.unknown_since = self.waits.now
+            self._failed(shard, agenda, error, others)
+        else:
+            # Whatever its counts say, this is what our POST made; the results will be checked.
+            engine.store.mark_submitted(shard, batch)
+            self.hold.succeed()
+            self.waits.wait(agenda)
+        self.tell("")
+
+    def _fence(self, record: RunRecord) -> tuple[str | None, float | None]:
+        """Return the newest batch before the POST ("": none, None: no list), and server time."""
+        try:
+            listing = self.engine.client.list(limit=1)
+        except APIError as error:
+            # A server that has told who we are has a list; then this is a hiccup.
+            if not has_no_list(error) or record.scope.organization:
+                raise
+            return None, None
+        check_scope(listing.scope, record.scope)
+        newest = listing.batches[0].id if listing.batches else ""
+        return newest, listing.now
+
+    def _failed(self, shard: Shard, agenda: Agenda, error: APIError, others: int) -> None:
+        """Decide what a failed POST means; only proof lets the shard go back to planned."""
+        waits = self.waits
+        if error.code in SPENT or is_refusal(error):
+            self.engine.store.mark_planned(shard)
+            needs_person = error.code in SPENT or error.status in REFUSED
+            if needs_person or judge(error, 0.0) is Verdict.PAUSE:
+                raise PausedError(explain(error, is_sending=True))
+            waits.weather(error, agenda)
+            return
+        agenda.was_refused = error.status in BUSY and error.type is not None
+        waits.note = f"{error} Checking whether the batch was accepted."
+        if agenda.was_refused:
+            self.hold.begin(waits.now, others, error.retry_after)
+            waits.hush(error.retry_after)
+            waits.note = f"{error} Checking that the batch was not accepted; {self.hold.why}."
+        waits.wait(agenda, error.retry_after or 0.0)
