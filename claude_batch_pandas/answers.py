@@ -25,21 +25,32 @@ class Origin(NamedTuple):
 
     run_id: str
     shard: int
-    attempt: int  # 0 when it was never sent
+    attempts: int  # batches that were created with it; 0 when it was never sent
+    retried: tuple[str, ...] = ()  # why each earlier attempt was not the last
 
 
 class Answers(NamedTuple):
-    """Results and where they came from, in the order of requests or rows."""
+    """Results and where they came from, in the order of requests or rows.
+
+    Attributes
+    ----------
+    results : list of Result
+    origins : list of Origin
+    replaced : sequence of Result
+        Of the run's own requests, results that a later attempt took the place of.
+    """
 
     results: list[Result]
     origins: list[Origin]
+    replaced: Sequence[Result] = ()
 
 
 NEVER_SENT = Origin("", -1, 0)
 PROCESSING = Result(RowStatus.PROCESSING, error="no result yet")
 LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)  # asked, not answered
 WITHDRAWN = Result(
-    RowStatus.CANCELED, error="canceled before it was sent; retry() of its run sends it again"
+    RowStatus.CANCELED,
+    error="canceled before it was sent; retry(canceled=True) of its run sends it",
 )
 # Equal to LOST for people; by identity it marks a request that no shard has spoken for yet.
 UNKNOWN = Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)
@@ -71,6 +82,7 @@ class Reader:
         if not record.sources:
             return self._own(record.id)
         answers = _unknown(len(references))
+        replaced: Sequence[Result] = ()
         for source, run_id in enumerate((record.id, *record.sources)):
             at = (references[:, 0] == source).nonzero()[0].tolist()
             if self._is_purged(run_id):
@@ -79,10 +91,11 @@ class Reader:
                     answers.results[i] = gone
             elif at:
                 known = self._own(run_id)
+                replaced = known.replaced if run_id == record.id else replaced
                 for i, ordinal in zip(at, references[at, 1].tolist(), strict=True):
                     answers.results[i] = known.results[ordinal]
                     answers.origins[i] = known.origins[ordinal]
-        return answers
+        return answers._replace(replaced=replaced)
 
     def of_rows(self, record: RunRecord, found: Answers | None = None) -> Answers:
         """Return one answer per row of a run, in order.
@@ -93,7 +106,7 @@ class Reader:
         found : Answers, optional
             What `of_requests` returned.
         """
-        results, origins = self.of_requests(record) if found is None else found
+        results, origins, _ = self.of_requests(record) if found is None else found
         never = [Result(RowStatus(status), error=why) for status, why in record.reasons]
         rows = self.map(record.id).rows.tolist()
         if not never:
@@ -132,23 +145,27 @@ class Reader:
     def _own(self, run_id: str) -> Answers:
         """Return the answers of a run's own requests by ordinal, the latest attempt's."""
         record = self.store.run(run_id)
-        answers = _unknown(len(self.map(run_id).own))
-        results, origins = answers
+        results, origins, _ = _unknown(len(self.map(run_id).own))
+        replaced: list[Result] = []
         for shard in self.store.shards(run_id):
             ordinals = catalog.load_ordinals(self.spool.folder(run_id), shard.number)
-            origin = Origin(run_id, shard.number, shard.attempt)
             if shard.state is ShardState.WITHDRAWN:
                 # An earlier attempt's result stands when this one was never sent.
                 ordinals = [i for i in ordinals if results[i] is UNKNOWN]
+            first = Origin(run_id, shard.number, int(shard.batch_id is not None))
             for i in ordinals:
-                origins[i] = origin
+                if results[i] is UNKNOWN:
+                    origins[i] = first
+                else:
+                    replaced.append(results[i])
+                    origins[i] = _again(origins[i], first, results[i])
             if shard.state is ShardState.COLLECTED:
                 self._collected(record, shard, ordinals, results)
                 continue
             waiting = WITHDRAWN if shard.state is ShardState.WITHDRAWN else PROCESSING
             for i in ordinals:
                 results[i] = waiting
-        return answers
+        return Answers(results, origins, replaced)
 
     def _collected(
         self, record: RunRecord, shard: Shard, ordinals: Sequence[int], results: list[Result]
@@ -190,10 +207,11 @@ def _ordinal(name: str) -> int:
     return int(name[ORDINAL])
 
 
+def _again(before: Origin, now: Origin, result: Result) -> Origin:
+    """Return the origin of a request that is asked again, after it came to a result."""
+    why = result.error_type or str(result.status)
+    return now._replace(attempts=before.attempts + now.attempts, retried=(*before.retried, why))
+
+
 def _unknown(count: int) -> Answers:
     return Answers([UNKNOWN] * count, [NEVER_SENT] * count)
-
-
-def needs_retry(result: Result) -> bool:
-    """Tell whether `run.retry()` asks this again."""
-    return result.status in {RowStatus.ERRORED, RowStatus.EXPIRED, RowStatus.CANCELED}

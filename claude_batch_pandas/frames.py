@@ -260,17 +260,19 @@ def answer_columns(output: str, rows: Sequence[Result]) -> dict[str, Any]:
 
 def details(index: pd.Index, answers: Answers, dollars: Sequence[Decimal | None]) -> pd.DataFrame:
     """Return one row of facts per row of a run."""
-    results, origins = answers
+    results, origins, _ = answers
     usages = [result.usage for result in results]
     columns: dict[str, Any] = {"status": _statuses(results)}
     for name in ("error", "text", "stop_reason", "model", "request_id"):
         columns[name] = pd.array([getattr(result, name) for result in results], dtype=STRING)
-    sent = [origin.attempt > 0 for origin in origins]
+    sent = [origin.attempts > 0 for origin in origins]
     runs = [origin.run_id if was else None for origin, was in zip(origins, sent, strict=True)]
     shards = [origin.shard if was else None for origin, was in zip(origins, sent, strict=True)]
     columns["run"] = pd.array(runs, dtype=STRING)
     columns["shard"] = pd.array(shards, dtype="Int64")
-    columns["attempts"] = pd.array([origin.attempt for origin in origins], dtype="Int64")
+    columns["attempts"] = pd.array([origin.attempts for origin in origins], dtype="Int64")
+    whys = [", ".join(origin.retried) or None for origin in origins]
+    columns["retried"] = pd.array(whys, dtype=STRING)
     for kind in TOKENS:
         counts = [None if usage is None else getattr(usage, kind) for usage in usages]
         columns[kind] = pd.array(counts, dtype="Int64")

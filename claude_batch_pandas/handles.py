@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import catalog, frames, indexes, money, report
 from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.matching import Matched, keep_digests, match_frame
 from claude_batch_pandas.planning import INDEX
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
+from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.results import Result
-from claude_batch_pandas.retrying import retry
+from claude_batch_pandas.retrying import BY_A_PERSON, HOW, retry
 from claude_batch_pandas.workers import Crew, Worker, check_origin
 
 if TYPE_CHECKING:
@@ -264,8 +265,30 @@ class Run:
         self._worker = None
         return self
 
-    def retry(self) -> Run:
-        """Send the rows that errored, expired or were canceled again, at batch price.
+    def retry(
+        self,
+        *,
+        canceled: bool = False,
+        truncated: bool = False,
+        missing: bool = False,
+        max_tokens: int | None = None,
+    ) -> Run:
+        """Send rows that have no full answer again, at batch price.
+
+        Rows that expired, or that failed because the API was busy, were sent again already, up to
+        ``options.max_attempts`` times. This sends them once more, and those that failed for credit,
+        a spend limit or another error that a person can mend; what is an invalid request stays one.
+
+        Parameters
+        ----------
+        canceled : bool
+            Also what was canceled.
+        truncated : bool
+            Also what was cut by `max_tokens`; the first answer was paid.
+        missing : bool
+            Also what has no readable result; it may have been paid.
+        max_tokens : int, optional
+            Tokens that answers may have this time; needed for `truncated`, and only for it.
 
         Returns
         -------
@@ -275,14 +298,23 @@ class Run:
         Raises
         ------
         InputError
-            When one of the runs that hold its answers was purged, or is being canceled.
+            When one of the runs that hold its answers was purged, or is being canceled; or when
+            `max_tokens` is not more than it was.
         LedgerError
             When the request bodies are gone from this disk.
         """
         self._refuse_gone()
-        again = retry(self.id, self._engine)
-        if again:
+        _check_max_tokens(max_tokens, is_needed=truncated)
+        chosen = {Cause.CANCELED: canceled, Cause.TRUNCATED: truncated, Cause.UNREADABLE: missing}
+        causes = BY_A_PERSON | {cause for cause, is_chosen in chosen.items() if is_chosen}
+        seen = retry(self.id, self._engine, causes, max_tokens)
+        if causes & seen.keys():
             self._at_work().wake()
+        elif left := [
+            f"{seen[cause]:,} {cause}: {how}" for cause, how in HOW.items() if seen[cause]
+        ]:
+            msg = f"Nothing was sent again. Ask for what is left ({'; '.join(left)})."
+            warnings.warn(msg, UserWarning, stacklevel=2)
         return self
 
     def purge(self) -> None:
@@ -386,7 +418,14 @@ class Run:
         elapsed = (record.ended_at or record.created_at) - record.created_at
         statuses = [result.status for result in rows.results]
         bill = money.bill(_sent_by(answers, record))
-        return report.closing_line(record, statuses, bill, elapsed, is_rerun=self._was_over)
+        unpaid = [
+            result.error or ""
+            for result in rows.results
+            if result.status is RowStatus.ERRORED and cause_of(result) is Cause.UNPAID
+        ]
+        return report.closing_line(
+            record, statuses, bill, elapsed, is_rerun=self._was_over, unpaid=unpaid
+        )
 
     def _index(self) -> Any:
         record, folder = self._record, self._engine.spool.folder(self.id)
@@ -423,6 +462,17 @@ class Run:
         return matched
 
 
+def _check_max_tokens(limit: Any, *, is_needed: bool) -> None:
+    """Refuse a `max_tokens` that cannot be, or that nobody needs."""
+    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
+    if is_needed and not is_count:
+        msg = f"truncated=True needs max_tokens=, a whole number of at least 1, not {limit!r}."
+        raise InputError(msg)
+    if limit is not None and not is_needed:
+        msg = "max_tokens= is for truncated=True; other rows are sent again as they were."
+        raise InputError(msg)
+
+
 def _check_loop() -> None:
     """Refuse to be awaited in a loop that is not asyncio's, such as trio's."""
     try:
@@ -436,8 +486,9 @@ def _check_loop() -> None:
 
 
 def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:
-    """Return the results of the requests that a run sent itself."""
+    """Return the results of the requests that a run sent itself, of every attempt."""
     if not record.sources:
-        return answers.results
+        return [*answers.results, *answers.replaced]
     both = zip(answers.results, answers.origins, strict=True)
-    return [result for result, origin in both if origin.run_id == record.id]
+    own = [result for result, origin in both if origin.run_id == record.id]
+    return [*own, *answers.replaced]

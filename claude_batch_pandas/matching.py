@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from claude_batch_pandas import attaching, catalog, frames, locks
-from claude_batch_pandas.answers import Answers, needs_retry
+from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
 from claude_batch_pandas.functions import FunctionRenderer, renderer_for
@@ -128,9 +129,7 @@ def match(
 
 def keep_digests(record: RunRecord, engine: Engine, matched: Matched, answers: Answers) -> None:
     """Let the ordinary call reuse the answers of an attached run that a frame was found to ask."""
-    good = {
-        i: digest for i, digest in matched.digests.items() if not needs_retry(answers.results[i])
-    }
+    good = {i: digest for i, digest in matched.digests.items() if has_answer(answers.results[i])}
     with locks.held(engine.store.home / locks.PLANNING):
         attaching.complete(engine.spool.folder(record.id), good)
 

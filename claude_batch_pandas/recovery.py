@@ -14,8 +14,9 @@ from functools import partial
 from typing import NamedTuple
 
 from claude_batch_pandas import attaching, resending
-from claude_batch_pandas.answers import Reader, needs_retry
+from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.catalog import Place
+from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError
@@ -133,7 +134,7 @@ def harvest(
         own: dict[int, bytes] = {}
         for ordinal, digest in _asked(names, wanted):
             result = results[ordinal]
-            if needs_retry(result):
+            if not has_answer(result):
                 found.failures.setdefault(digest, Reason(result.status, _why(result)))
             elif digest not in found.places:
                 found.places[digest] = Place(record.id, ordinal)

@@ -40,6 +40,7 @@ def closing_line(
     elapsed: float,
     *,
     is_rerun: bool = False,
+    unpaid: Sequence[str] = (),
 ) -> str:
     """Return the line that ends every run.
 
@@ -54,9 +55,17 @@ def closing_line(
         Seconds from the call to the last result.
     is_rerun : bool
         Whether it had ended before this call, which therefore cost nothing.
+    unpaid : sequence of str
+        The errors of rows that failed for credit or a spend limit, in the API's words.
     """
     line = f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
-    return f"{line} (ended before; nothing was sent)" if is_rerun else line
+    if is_rerun:
+        line += " (ended before; nothing was sent)"
+    if unpaid:
+        line += (
+            f". The API says of {len(unpaid):,} rows: {unpaid[0]!r}; then run.retry() sends them"
+        )
+    return line
 
 
 @dataclass(frozen=True, slots=True, repr=False)

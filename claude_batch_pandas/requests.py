@@ -230,6 +230,23 @@ def with_attempt(request: bytes, nonce: str, attempt: int) -> bytes:
     return request[:start] + b"%02d" % attempt + request[start + 2 :]
 
 
+def with_max_tokens(request: bytes, limit: int) -> bytes:
+    """Return a request line whose answer may have more tokens; its custom_id stays the same.
+
+    Raises
+    ------
+    InputError
+        When it could have as many before.
+    """
+    whole = json.loads(request)  # the standard library keeps integers of any size
+    before = whole["params"]["max_tokens"]
+    if limit <= before:
+        msg = f"max_tokens={limit:,} is not more than the {before:,} that cut answers of this run."
+        raise InputError(msg)
+    whole["params"]["max_tokens"] = limit
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the params as a plain dict, or say which one no request can carry.
 

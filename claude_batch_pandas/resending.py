@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.exceptions import InputError, LedgerError
 from claude_batch_pandas.records import RunRecord, RunState, Shard
-from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt
+from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt, with_max_tokens
 from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits
 from claude_batch_pandas.spool import Body, Spool, Writing, file_sha256, read_lines
 from claude_batch_pandas.store import Store
@@ -76,6 +77,7 @@ def retry_shards(
     shards: Sequence[Shard],
     ordinals: Iterable[int],
     quota: int,
+    limits: Mapping[int, int] = MappingProxyType({}),
 ) -> list[Shard]:
     """Write new shards of a run that ask some of its requests again.
 
@@ -90,16 +92,21 @@ def retry_shards(
         Which of its own requests.
     quota : int
         Requests a shard may have.
+    limits : mapping of int to int
+        By ordinal, the max_tokens of those that shall have more.
 
     Raises
     ------
+    InputError
+        When a limit is not more than it was.
     LedgerError
         When the request bodies are gone.
     """
-    wanted = frozenset(ordinals)
     attempt = _next_attempt(max(shard.attempt for shard in shards))
     made: list[Shard] = []
-    lines = _latest_lines(spool, shards, wanted)
+    lines = _latest_lines(spool, shards, frozenset(ordinals))
+    for ordinal, limit in limits.items():
+        lines[ordinal] = with_max_tokens(lines[ordinal], limit)
     pending: list[tuple[int, bytes]] = []
     size = len(BODY_HEAD)
     for ordinal, line in sorted(lines.items()):

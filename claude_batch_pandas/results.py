@@ -17,7 +17,8 @@ from claude_batch_pandas.records import RowStatus
 
 # Stop reasons that mean the answer was cut, and what a person can do about each.
 CUT = {
-    "max_tokens": "the answer reached max_tokens; ask again with a larger max_tokens",
+    "max_tokens": "the answer reached max_tokens; "
+    "retry(truncated=True, max_tokens=...) of its run asks again with more",
     "model_context_window_exceeded": "prompt and answer filled the model's context window",
     "pause_turn": "the model paused a long turn and did not finish it",
 }
@@ -261,7 +262,10 @@ def _result(outcome: _Outcome) -> Result:
         )
         return Result(RowStatus.EXPIRED, error=why)
     if outcome.type == "canceled":
-        why = "the batch was canceled before this request was processed; retry() of its run sends it again"
+        why = (
+            "the batch was canceled before this request was processed; retry(canceled=True) of "
+            "its run sends it again"
+        )
         return Result(RowStatus.CANCELED, error=why)
     if outcome.type == "succeeded":
         return Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)

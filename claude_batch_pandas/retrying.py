@@ -1,16 +1,45 @@
-"""Rows that failed -> shards that ask them again, in whichever runs sent them first."""
+"""Requests without a full answer -> shards that ask them again, in whichever runs sent them first."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+
 from claude_batch_pandas import locks, resending
-from claude_batch_pandas.answers import needs_retry
+from claude_batch_pandas.answers import Origin
+from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.records import Shard
+from claude_batch_pandas.records import RunRecord, RunState, Shard
+from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
 
+BY_A_PERSON = frozenset({Cause.PASSING, Cause.UNPAID, Cause.FAILED})
+HOW = {
+    Cause.CANCELED: "canceled=True",
+    Cause.TRUNCATED: "truncated=True, max_tokens=...",
+    Cause.UNREADABLE: "missing=True",
+}
 
-def retry(run_id: str, engine: Engine) -> bool:
-    """Plan what errored, expired or was canceled once more; return whether there was any.
+Wanted = Callable[[Result, Origin], bool]
+
+
+def retry(
+    run_id: str, engine: Engine, causes: Collection[Cause], max_tokens: int | None = None
+) -> Counter[Cause]:
+    """Plan the requests that have no full answer for one of some causes once more.
+
+    Parameters
+    ----------
+    run_id : str
+    engine : Engine
+    causes : collection of Cause
+    max_tokens : int, optional
+        What a truncated answer may have this time.
+
+    Returns
+    -------
+    Counter of Cause
+        How many requests have no full answer, whether they are asked again or not.
 
     Raises
     ------
@@ -19,17 +48,62 @@ def retry(run_id: str, engine: Engine) -> bool:
     LedgerError
         When the request bodies are gone from this disk.
     """
+    seen: Counter[Cause] = Counter()
+
+    def is_wanted(result: Result, _: Origin) -> bool:
+        cause = cause_of(result)
+        seen[cause] += 1
+        return cause in causes
+
+    _ask_again(run_id, engine, is_wanted, max_tokens)
+    return seen
+
+
+def retry_passing(record: RunRecord, engine: Engine) -> bool:
+    """Plan what failed for a cause that passes by itself once more; tell whether there was any.
+
+    Only requests that the run sent itself, each at most `max_attempts` times in all, and none of
+    a run that is being canceled.
+    """
+    if not will_retry(record, engine.store.shards(record.id)):
+        return False
+
+    def is_wanted(result: Result, origin: Origin) -> bool:
+        is_early = origin.run_id == record.id and origin.attempts < record.max_attempts
+        return is_early and cause_of(result) is Cause.PASSING
+
+    return _ask_again(record.id, engine, is_wanted)
+
+
+def will_retry(record: RunRecord, shards: Iterable[Shard]) -> bool:
+    """Tell whether requests of some shards may yet go out again by themselves.
+
+    By what the API counted: no result is read for it.
+    """
+    if record.cancel or record.attached or record.state is RunState.ENDED:
+        return False
+    counts = [shard.counts for shard in shards]
+    return any(told is not None and told.errored + told.expired for told in counts)
+
+
+def _ask_again(
+    run_id: str, engine: Engine, is_wanted: Wanted, max_tokens: int | None = None
+) -> bool:
     store = engine.store
     # Under the planner's lock, so that two kernels never send the same rows again at once.
     with locks.held(store.home / locks.PLANNING):
-        again = _failed(run_id, engine)
+        again = _find(run_id, engine, is_wanted)
         for other in (run_id, *again):
             resending.check_retry(store.run(other))
         made: list[Shard] = []
-        for other, ordinals in again.items():
+        for other, causes in again.items():
+            limits = {}
+            if max_tokens is not None:
+                cut = (ordinal for ordinal, cause in causes.items() if cause is Cause.TRUNCATED)
+                limits = dict.fromkeys(cut, max_tokens)
             shards = store.shards(other)
             made += resending.retry_shards(
-                engine.spool, store.run(other), shards, ordinals, LARGEST_DEFAULT
+                engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, limits
             )
         store.add_shards(made)  # all or none
         if again:
@@ -37,14 +111,14 @@ def retry(run_id: str, engine: Engine) -> bool:
     return bool(again)
 
 
-def _failed(run_id: str, engine: Engine) -> dict[str, list[int]]:
-    """Return the ordinals to ask again, by the run that sent them."""
+def _find(run_id: str, engine: Engine, is_wanted: Wanted) -> dict[str, dict[int, Cause]]:
+    """Return the ordinals to ask again and why, by the run that sent them."""
     record, reader = engine.store.run(run_id), engine.reader()
     runs = (record.id, *record.sources)
     references = reader.map(record.id).references.tolist()
-    results = reader.of_requests(record).results
-    again: dict[str, list[int]] = {}
-    for (source, ordinal), result in zip(references, results, strict=True):
-        if needs_retry(result):
-            again.setdefault(runs[source], []).append(ordinal)
+    results, origins, _ = reader.of_requests(record)
+    again: dict[str, dict[int, Cause]] = {}
+    for (source, ordinal), result, origin in zip(references, results, origins, strict=True):
+        if is_wanted(result, origin):
+            again.setdefault(runs[source], {})[ordinal] = cause_of(result)
     return again

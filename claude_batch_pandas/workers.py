@@ -20,6 +20,7 @@ from claude_batch_pandas.exceptions import BatchError, PausedError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import measure
 from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
+from claude_batch_pandas.retrying import retry_passing, will_retry
 from claude_batch_pandas.steps import Steps
 
 SECONDS_BETWEEN_TELLINGS = 0.2
@@ -157,6 +158,9 @@ class Worker:
             seconds = self._steps.take()
             ahead = self._needed_ahead()
             if seconds is None and not ahead:
+                if retry_passing(self._steps.record, self._engine):
+                    self._tell("sending again what expired or failed because the API was busy")
+                    continue
                 if self._finish():
                     return
                 continue
@@ -199,7 +203,9 @@ class Worker:
         ahead = False
         for run_id in self._run.sources:
             shards = self._borrowed_from(run_id)
-            if all(shard.is_settled for shard in shards):
+            if all(shard.is_settled for shard in shards) and not will_retry(
+                self._engine.store.run(run_id), shards
+            ):
                 continue
             ahead = True
             companion = self._companions.get(run_id)

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 import claude_batch_pandas as cbp
-from claude_batch_pandas.answers import NEVER_SENT, Origin, Reader, needs_retry
+from claude_batch_pandas.answers import NEVER_SENT, Origin, Reader
+from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.emulator import Emulator
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.planning import Draft
-from claude_batch_pandas.records import RowStatus, RunRecord, Shard
+from claude_batch_pandas.records import Batch, Counts, RunRecord, Shard
 from claude_batch_pandas.requests import MAX_ATTEMPTS
 from claude_batch_pandas.resending import retry_shards
 from claude_batch_pandas.results import Result
@@ -26,6 +27,13 @@ from tests.test_planning import plan
 
 ERRORED = {"type": "errored", "error": {"type": "api_error", "message": "Oops"}}
 UNREADABLE = "no readable result; it may have been paid"
+
+
+def batch(name: str) -> Batch:
+    """Return what a submission was told."""
+    return Batch(
+        id=name, processing_status="ended", counts=Counts(), created_at=1.0, expires_at=2.0
+    )
 
 
 class Ledger:
@@ -55,6 +63,7 @@ class Ledger:
         """Put the results of a shard into the spool."""
         path = self.spool.results(record.id, shard.number)
         sha256 = write(path, b"".join(part + b"\n" for part in lines))
+        self.store.mark_submitted(shard, batch(f"msgbatch_{record.id}_{shard.number}"))
         self.store.mark_collected(shard, sha256, complete=complete)
 
     def answer(
@@ -92,7 +101,7 @@ def test_rows_share_the_answer_of_their_request(ledger: Ledger) -> None:
     """Duplicates have one answer; a row that was never sent has its reason."""
     draft = ledger.plan(["a", None, "b", "a", ""])
     ledger.answer(draft.record, draft.shards[0], {0: "A", 1: "B"})
-    results, origins = ledger.reader.of_rows(draft.record)
+    results, origins, _ = ledger.reader.of_rows(draft.record)
 
     assert [result.text for result in results] == ["A", None, "B", "A", None]
     assert [str(result.status) for result in results] == [
@@ -112,26 +121,27 @@ def test_what_is_not_collected_is_processing(ledger: Ledger) -> None:
     """Shard by shard; requests of a shard that is here have their answers already."""
     draft = ledger.plan(["a", "b", "c"], shard_size=1)
     ledger.answer(draft.record, draft.shards[1], "B")
-    results, origins = ledger.reader.of_requests(draft.record)
+    results, origins, _ = ledger.reader.of_requests(draft.record)
 
     assert [result.text for result in results] == [None, "B", None]
     assert [str(result.status) for result in results] == ["processing", "succeeded", "processing"]
-    assert origins == [Origin("r", number, 1) for number in range(3)]
+    assert origins == [Origin("r", number, number % 2) for number in range(3)]
 
 
 def test_the_latest_attempt_wins(ledger: Ledger) -> None:
     """A retry's answer replaces the first one; the others keep theirs."""
     draft = ledger.plan(["a", "b", "c"])
     ledger.answer(draft.record, draft.shards[0], {0: "A", 1: "!", 2: "!"})
-    again = ledger.retry(draft, [1, 2])
+    second = ledger.retry(draft, [1, 2])
     while_waiting = [str(result.status) for result in ledger.rows(draft)]
-    ledger.answer(draft.record, again, {0: "B", 1: "!"})
-    results, origins = ledger.reader.of_requests(draft.record)
+    ledger.answer(draft.record, second, {0: "B", 1: "!"})
+    results, origins, _ = ledger.reader.of_requests(draft.record)
 
     assert while_waiting == ["succeeded", "processing", "processing"]
     assert [result.text for result in results] == ["A", "B", None]
     assert results[2].error == "api_error: Oops"
-    assert origins == [Origin("r", 0, 1), Origin("r", 1, 2), Origin("r", 1, 2)]
+    again = Origin("r", 1, 2, ("api_error",))
+    assert origins == [Origin("r", 0, 1), again, again]
 
 
 def test_a_withdrawn_attempt_keeps_the_earlier_result(ledger: Ledger) -> None:
@@ -153,8 +163,8 @@ def test_a_withdrawn_first_attempt_is_canceled(ledger: Ledger) -> None:
     ledger.answer(draft.record, ledger.retry(draft, [1]), "B")
 
     assert rows[1].status == "canceled"
-    assert rows[1].error == "canceled before it was sent; retry() of its run sends it again"
-    assert needs_retry(rows[1])
+    assert rows[1].error == "canceled before it was sent; retry(canceled=True) of its run sends it"
+    assert not has_answer(rows[1])
     assert ledger.texts(draft) == ["A", "B"]
 
 
@@ -182,7 +192,7 @@ def test_an_incomplete_shard_costs_only_the_rows_in_doubt(ledger: Ledger) -> Non
     assert [row.text for row in rows] == [None, None, "C", None]
     assert [row.error for row in rows] == ["api_error: Oops", UNREADABLE, None, UNREADABLE]
     assert [row.error_type for row in rows] == ["api_error", "unreadable", None, "unreadable"]
-    assert [needs_retry(row) for row in rows] == [True, True, False, True]
+    assert [has_answer(row) for row in rows] == [False, False, True, False]
 
 
 def test_an_attempt_that_was_lost_does_not_fall_back(ledger: Ledger) -> None:
@@ -217,7 +227,7 @@ def test_answers_are_borrowed_from_the_runs_that_sent_them(ledger: Ledger) -> No
             names = ledger.names(source.record, shard)
             ledger.answer(source.record, shard, f"{source.record.id} {names[0][20:28]}")
     ledger.answer(draft.record, draft.shards[0], "own")
-    results, origins = ledger.reader.of_rows(draft.record)
+    results, origins, _ = ledger.reader.of_rows(draft.record)
 
     assert [result.text for result in results] == [
         "own",
@@ -304,12 +314,6 @@ def test_results_that_changed_since_they_were_verified_are_not_believed(
 
     with pytest.raises(LedgerError, match=r"shard-0000\.results\.jsonl"):
         ledger.rows(two)
-
-
-@pytest.mark.parametrize("status", RowStatus)
-def test_what_failed_without_an_answer_is_asked_again(status: RowStatus) -> None:
-    """Errored, expired and canceled; what was answered, refused or cut was paid."""
-    assert needs_retry(Result(status)) == (status in {"errored", "expired", "canceled"})
 
 
 def test_custom_ids_of_a_shard_are_those_of_its_attempt(ledger: Ledger) -> None:

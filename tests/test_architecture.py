@@ -20,7 +20,7 @@ NAME = "claude_batch_pandas"
 LAYERS = [
     {"exceptions", "records", "settings", "clock"},
     {"templates", "requests", "sharding", "results", "models", "rendering", "replies", "tables"},
-    {"rows", "functions"},
+    {"rows", "functions", "causes"},
     {"addresses", "polling", "reconcile", "money", "spool", "locks"},
     {"client", "store", "catalog", "holding", "progress", "widgets", "report"},
     {"answers", "frames", "indexes", "collecting", "resending", "attaching"},

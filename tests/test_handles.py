@@ -307,9 +307,12 @@ def test_report_counts_statuses_and_errors(clock: JumpingClock, connect: Connect
 
 
 def test_retry_sends_just_what_failed(clock: JumpingClock, connect: Connect) -> None:
-    """Errored, expired and canceled rows go again under another attempt; nothing else does."""
-    outcomes = ("errored", "expired", "canceled")
-    rules = [Rule(outcome=outcome, contains=outcome) for outcome in outcomes]
+    """Errored, and if asked canceled rows go again under another attempt; nothing else does."""
+    outcomes = ("errored", "canceled")
+    rules = [
+        Rule(outcome=outcome, contains=outcome, error_type="permission_error")
+        for outcome in outcomes
+    ]
     emulator = Emulator(clock=clock.now, duration=0.0, rules=rules)
     client = connect(emulator)
     df = pd.DataFrame({"text": ["good", *outcomes, "refused", "errored"]})
@@ -318,15 +321,15 @@ def test_retry_sends_just_what_failed(clock: JumpingClock, connect: Connect) -> 
     before = len(emulator.batches)
     emulator.rules = ()
     run = cbp.run(cbp.runs()["id"].iloc[0], client=client)
-    out = run.retry().result(df)
+    out = run.retry(canceled=True).result(df)
 
     pd.testing.assert_frame_equal(first, again)
     assert before == 1
     sent = [r["params"]["messages"][0]["content"] for r in emulator.batches[1].requests]
     assert sent == list(outcomes)
-    assert [name[17:19] for name in emulator.batches[1].custom_ids] == ["02"] * 3
+    assert [name[17:19] for name in emulator.batches[1].custom_ids] == ["02"] * 2
     assert out["answer_status"].eq("succeeded").all()
-    assert run.details()["attempts"].tolist() == [1, 2, 2, 2, 1, 2]
+    assert run.details()["attempts"].tolist() == [1, 2, 2, 1, 2]
     assert run.retry().done
     assert len(emulator.batches) == 2
 
@@ -336,7 +339,9 @@ def test_failed_rows_wait_for_retry_in_other_runs_too(
 ) -> None:
     """Adding rows sends only those; retry of the new run sends the old failure."""
     emulator = Emulator(
-        clock=clock.now, duration=0.0, rules=[Rule(outcome="errored", contains="bad")]
+        clock=clock.now,
+        duration=0.0,
+        rules=[Rule(outcome="errored", error_type="permission_error", contains="bad")],
     )
     client = connect(emulator)
     df = pd.DataFrame({"text": ["bad", "good"]})

@@ -91,7 +91,7 @@ def ending(server: JumpingClock) -> Callable[[Any], None]:
 
 def failed(frame: pd.DataFrame, slow: Emulator, sdk: Any, server: JumpingClock, text: str) -> str:
     """Make a run in which a row errored, let the API be well again, and return the run's id."""
-    slow.rules = (Rule(outcome="errored", contains=text),)
+    slow.rules = (Rule(outcome="errored", error_type="permission_error", contains=text),)
     run = frame.claude.submit("{text}", client=sdk, progress=ending(server)).wait(ENOUGH)
     slow.rules = ()
     return str(run.id)
@@ -211,7 +211,7 @@ def test_who_waits_for_a_run_that_another_kernel_reopened_waits_on(
     frame: pd.DataFrame, slow: Emulator, sdk: Any, server: JumpingClock, kernel: Kernel
 ) -> None:
     """Its own worker was done; the answers asked again are waited for all the same."""
-    slow.rules = (Rule(outcome="errored", contains="b"),)
+    slow.rules = (Rule(outcome="errored", error_type="permission_error", contains="b"),)
     run = frame.claude.submit("{text}", client=sdk, progress=ending(server))
     worker = run._worker
     assert worker is not None
@@ -245,7 +245,7 @@ def test_a_retry_does_not_take_back_the_cancel_of_another_run(
 ) -> None:
     """Rows of a run that is being canceled are asked again when it has ended, not before."""
     slow.rules = (
-        Rule(outcome="errored", contains="a"),
+        Rule(outcome="errored", error_type="permission_error", contains="a"),
         Rule(outcome="refusal", contains="b", delay=1e3),
     )
 
@@ -271,7 +271,7 @@ def test_a_canceled_run_that_is_retried_is_no_longer_being_canceled(
     frame: pd.DataFrame, slow: Emulator, sdk: Any, server: JumpingClock
 ) -> None:
     """It holds only answers of another run, so that nothing of its own is planned again."""
-    slow.rules = (Rule(outcome="errored", contains="b"),)
+    slow.rules = (Rule(outcome="errored", error_type="permission_error", contains="b"),)
     frame.claude.submit("{text}", client=sdk)
     run = frame.claude.submit("{text}", client=sdk, output="other", progress=ending(server))
     run.cancel().wait(ENOUGH)

@@ -117,16 +117,16 @@ def test_answers_are_reused(outcome: str, client: Any, emulator: Emulator) -> No
     assert second["other_status"].tolist() == first["answer_status"].tolist()
 
 
-@pytest.mark.parametrize("outcome", ["errored", "expired", "canceled"])
+@pytest.mark.parametrize("outcome", ["errored", "canceled"])
 def test_failures_wait_for_retry(outcome: str, client: Any, emulator: Emulator) -> None:
     """No other call sends them by itself, and retry sends each once."""
-    emulator.rules = (Rule(outcome=outcome, contains="Say a"),)
+    emulator.rules = (Rule(outcome=outcome, contains="Say a", error_type="permission_error"),)
     FRAME.claude.batch(**CALL, client=client)
     emulator.rules = ()
     other = FRAME.claude.submit(**CALL, output="other", client=client).wait()
     assert sent(emulator) == 2
     assert other.result()["other_status"].tolist() == [outcome, "succeeded"]
-    out = other.retry().result()
+    out = other.retry(canceled=True).result()
 
     assert sent(emulator) == 3
     assert out["other_status"].tolist() == ["succeeded", "succeeded"]

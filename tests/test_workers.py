@@ -397,7 +397,7 @@ def test_a_retry_while_a_run_goes_on_waits_for_every_answer(
         if progress.submitted == progress.shards:
             server.advance(60.0)
 
-    slow.rules = (Rule(outcome="errored", contains="b"),)
+    slow.rules = (Rule(outcome="errored", error_type="permission_error", contains="b"),)
     before = frame.claude.batch("{text}", client=client, progress=answer)
     slow.rules = ()
     run = more.claude.submit("{text}", client=client)
