@@ -12,18 +12,16 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import catalog, frames, indexes, money, report
+from claude_batch_pandas import accounts, catalog, frames, indexes, money, report
 from claude_batch_pandas.answers import Answers
-from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.matching import Matched, keep_digests, match_frame
 from claude_batch_pandas.planning import INDEX
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.records import Progress, RowStatus, RunRecord, RunState, ShardState
+from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Recipe
-from claude_batch_pandas.results import Result
-from claude_batch_pandas.retrying import BY_A_PERSON, HOW, retry
+from claude_batch_pandas.retrying import causes_of, left_over, retry
 from claude_batch_pandas.workers import Crew, Worker, check_origin
 
 if TYPE_CHECKING:
@@ -238,11 +236,7 @@ class Run:
     def report(self) -> report.Report:
         """Return counts by status, the distinct errors, tokens and dollars."""
         self._refuse_gone()
-        record = self._record
-        reader = self._engine.reader()
-        answers = reader.of_requests(record)
-        rows = reader.of_rows(record, answers)
-        return report.make_report(record, rows.results, _sent_by(answers, record))
+        return accounts.make_report(self._record, self._engine)
 
     def cancel(self) -> Run:
         """Ask the API to cancel what is not done; what is done is kept and was paid.
@@ -304,17 +298,12 @@ class Run:
             When the request bodies are gone from this disk.
         """
         self._refuse_gone()
-        _check_max_tokens(max_tokens, is_needed=truncated)
-        chosen = {Cause.CANCELED: canceled, Cause.TRUNCATED: truncated, Cause.UNREADABLE: missing}
-        causes = BY_A_PERSON | {cause for cause, is_chosen in chosen.items() if is_chosen}
+        causes = causes_of(max_tokens, canceled=canceled, truncated=truncated, missing=missing)
         seen = retry(self.id, self._engine, causes, max_tokens)
         if causes & seen.keys():
             self._at_work().wake()
-        elif left := [
-            f"{seen[cause]:,} {cause}: {how}" for cause, how in HOW.items() if seen[cause]
-        ]:
-            msg = f"Nothing was sent again. Ask for what is left ({'; '.join(left)})."
-            warnings.warn(msg, UserWarning, stacklevel=2)
+        elif words := left_over(seen):
+            warnings.warn(words, UserWarning, stacklevel=2)
         return self
 
     def purge(self) -> None:
@@ -411,21 +400,10 @@ class Run:
             raise WaitTimeoutError(msg)
 
     def _summary(self) -> str:
-        record = self._record
-        reader = self._engine.reader()
-        answers = reader.of_requests(record)
-        rows = self._fresh = reader.of_rows(record, answers)
-        elapsed = (record.ended_at or record.created_at) - record.created_at
-        statuses = [result.status for result in rows.results]
-        bill = money.bill(_sent_by(answers, record))
-        unpaid = [
-            result.error or ""
-            for result in rows.results
-            if result.status is RowStatus.ERRORED and cause_of(result) is Cause.UNPAID
-        ]
-        return report.closing_line(
-            record, statuses, bill, elapsed, is_rerun=self._was_over, unpaid=unpaid
+        line, self._fresh = accounts.closing_line(
+            self._record, self._engine, is_rerun=self._was_over
         )
+        return line
 
     def _index(self) -> Any:
         record, folder = self._record, self._engine.spool.folder(self.id)
@@ -462,17 +440,6 @@ class Run:
         return matched
 
 
-def _check_max_tokens(limit: Any, *, is_needed: bool) -> None:
-    """Refuse a `max_tokens` that cannot be, or that nobody needs."""
-    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
-    if is_needed and not is_count:
-        msg = f"truncated=True needs max_tokens=, a whole number of at least 1, not {limit!r}."
-        raise InputError(msg)
-    if limit is not None and not is_needed:
-        msg = "max_tokens= is for truncated=True; other rows are sent again as they were."
-        raise InputError(msg)
-
-
 def _check_loop() -> None:
     """Refuse to be awaited in a loop that is not asyncio's, such as trio's."""
     try:
@@ -483,12 +450,3 @@ def _check_loop() -> None:
             "trio, wait for it in a thread: await trio.to_thread.run_sync(run.result)."
         )
         raise BatchError(msg) from None
-
-
-def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:
-    """Return the results of the requests that a run sent itself, of every attempt."""
-    if not record.sources:
-        return [*answers.results, *answers.replaced]
-    both = zip(answers.results, answers.origins, strict=True)
-    own = [result for result, origin in both if origin.run_id == record.id]
-    return [*own, *answers.replaced]

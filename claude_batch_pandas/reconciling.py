@@ -58,7 +58,7 @@ class Reconciler:
         if agenda.unknown_since is None:
             agenda.unknown_since = waits.now
         self._check_key(record, shard)
-        listing, has_fence = self._newer_than_fence(record, shard)
+        listing, has_fence = self.newer_than_fence(record, shard)
         check_scope(listing.scope, record.scope)
         known = engine.store.batch_ids() | agenda.rejected
         found = candidates(shard, listing.batches, known, has_fence=has_fence)
@@ -150,7 +150,7 @@ class Reconciler:
             )
             raise PausedError(msg)
 
-    def _newer_than_fence(self, record: RunRecord, shard: Shard) -> tuple[Listing, bool]:
+    def newer_than_fence(self, record: RunRecord, shard: Shard) -> tuple[Listing, bool]:
         """Return the batches that a POST may have become, and whether the fence told which."""
         client = self.engine.client
         if not shard.fence:

@@ -135,6 +135,25 @@ OPEN_STATES = frozenset({ShardState.SUBMITTING, ShardState.IN_PROGRESS, ShardSta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """A submission of a shard that another one took the place of; it may be a batch all the same.
+
+    Its answer was lost and nothing showed up, so the shard was sent again. Should it show up
+    later, one of the two is the shard's batch, and this is the other.
+    """
+
+    run_id: str
+    number: int  # of the shard
+    attempt: int
+    fence: str | None = None  # as of a shard
+    intended_at: float | None = None
+    batch_id: str | None = None  # once it showed up
+    settled: bool = False  # nothing more will happen to it
+    dollars: Decimal = Decimal(0)  # what it cost, as far as prices are known; 0 until settled
+    unpriced: int = 0  # its answers of unknown price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """One call over one frame; one row of the ledger. It holds no prompt text."""
 

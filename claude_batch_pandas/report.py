@@ -16,6 +16,7 @@ from claude_batch_pandas.results import Result
 # The order in which statuses are told: what was wanted first, then what needs attention.
 TOLD = tuple(RowStatus)
 MOST_ERRORS = 10
+TWICE = "Accepted twice, for the first answer came too late"
 TOKENS = (
     "input_tokens",
     "output_tokens",
@@ -41,6 +42,7 @@ def closing_line(
     *,
     is_rerun: bool = False,
     unpaid: Sequence[str] = (),
+    twice: money.Bill | None = None,
 ) -> str:
     """Return the line that ends every run.
 
@@ -57,10 +59,14 @@ def closing_line(
         Whether it had ended before this call, which therefore cost nothing.
     unpaid : sequence of str
         The errors of rows that failed for credit or a spend limit, in the API's words.
+    twice : Bill, optional
+        Of batches that showed up late, after they had been sent again.
     """
     line = f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
     if is_rerun:
         line += " (ended before; nothing was sent)"
+    if twice is not None:
+        line += f". {TWICE}: {twice} more"
     if unpaid:
         line += (
             f". The API says of {len(unpaid):,} rows: {unpaid[0]!r}; then run.retry() sends them"
@@ -78,6 +84,7 @@ class Report:
     stop_reasons: dict[str, int]
     tokens: dict[str, int]  # of the run's own requests
     bill: money.Bill
+    twice: money.Bill | None = None  # of batches that were accepted late, after a resend
 
     def __str__(self) -> str:
         lines = [f"run {self.run_id}"]
@@ -85,6 +92,8 @@ class Report:
         lines += [f"  {count:>9,} {name}" for name, count in self.tokens.items() if count]
         so_far = " so far" if RowStatus.PROCESSING in self.statuses else ""
         lines.append(f"  cost{so_far}: {self.bill}")
+        if self.twice is not None:
+            lines.append(f"  {TWICE}: {self.twice} more")
         if self.errors:
             lines.append("  why rows have no full answer:")
         for why, (count, first) in list(self.errors.items())[:MOST_ERRORS]:
@@ -95,7 +104,12 @@ class Report:
         return str(self)
 
 
-def make_report(record: RunRecord, rows: Sequence[Result], own: Sequence[Result]) -> Report:
+def make_report(
+    record: RunRecord,
+    rows: Sequence[Result],
+    own: Sequence[Result],
+    twice: money.Bill | None = None,
+) -> Report:
     """Return the report of a run.
 
     Parameters
@@ -104,7 +118,9 @@ def make_report(record: RunRecord, rows: Sequence[Result], own: Sequence[Result]
     rows : sequence of Result
         One per row.
     own : sequence of Result
-        One per request that the run sent itself.
+        One per request that the run sent itself, and per attempt.
+    twice : Bill, optional
+        Of batches that showed up late, after they had been sent again.
     """
     counts = Counter(result.status for result in rows)
     errors: dict[str, tuple[int, int]] = {}
@@ -120,6 +136,7 @@ def make_report(record: RunRecord, rows: Sequence[Result], own: Sequence[Result]
         dict(Counter(result.stop_reason for result in rows if result.stop_reason)),
         {kind: sum(getattr(usage, kind) or 0 for usage in used) for kind in TOKENS},
         money.bill(own),
+        twice,
     )
 
 

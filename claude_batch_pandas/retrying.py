@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from claude_batch_pandas import locks, resending
 from claude_batch_pandas.answers import Origin
 from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
@@ -21,6 +23,33 @@ HOW = {
 }
 
 Wanted = Callable[[Result, Origin], bool]
+
+
+def causes_of(
+    max_tokens: Any, *, canceled: bool, truncated: bool, missing: bool
+) -> frozenset[Cause]:
+    """Return what a person wants to be asked again.
+
+    Raises
+    ------
+    InputError
+        When `max_tokens` cannot be, or is there without a need.
+    """
+    is_count = isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens >= 1
+    if truncated and not is_count:
+        msg = f"truncated=True needs max_tokens=, a whole number of at least 1, not {max_tokens!r}."
+        raise InputError(msg)
+    if max_tokens is not None and not truncated:
+        msg = "max_tokens= is for truncated=True; other rows are sent again as they were."
+        raise InputError(msg)
+    chosen = {Cause.CANCELED: canceled, Cause.TRUNCATED: truncated, Cause.UNREADABLE: missing}
+    return BY_A_PERSON | {cause for cause, is_chosen in chosen.items() if is_chosen}
+
+
+def left_over(seen: Mapping[Cause, int]) -> str:
+    """Say how to ask for what `retry` left alone; empty when there is nothing."""
+    left = [f"{seen[cause]:,} {cause}: {how}" for cause, how in HOW.items() if seen[cause]]
+    return f"Nothing was sent again. Ask for what is left ({'; '.join(left)})." if left else ""
 
 
 def retry(

@@ -19,6 +19,7 @@ from claude_batch_pandas.reconciling import Reconciler
 from claude_batch_pandas.records import RunRecord, Shard, ShardState
 from claude_batch_pandas.scopes import check_scope
 from claude_batch_pandas.sending import Sender
+from claude_batch_pandas.twins import Twins
 from claude_batch_pandas.waits import Agenda, Waits
 
 
@@ -42,6 +43,7 @@ class Steps:
     _reader: Reader = field(init=False)
     _sender: Sender = field(init=False)
     _reconciler: Reconciler = field(init=False)
+    _twins: Twins = field(init=False)
     _shards: list[Shard] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -49,6 +51,7 @@ class Steps:
         self._waits, self._reader = Waits(engine), engine.reader()
         self._sender = Sender(engine, self._waits, self.tell)
         self._reconciler = Reconciler(engine, self._waits, self._sender.hold, self._reader)
+        self._twins = Twins(engine, self._waits, self._reconciler)
 
     @property
     def note(self) -> str:
@@ -98,8 +101,16 @@ class Steps:
             self._shards[number] = self.engine.store.shard(shard.run_id, number)
         if self.is_held:
             self._waits.note = self._waits.note or self._sender.hold.why
+        self._twins.look(self.record, self._shards)
         self._move()
         return self._seconds_left()
+
+    def has_twins(self) -> bool:
+        """Tell whether batches that were accepted twice are not through yet; the run can end."""
+        is_open = self._twins.look(self.record, self._shards, is_last=True)
+        if is_open:
+            self._waits.note = "a batch that was accepted twice is being wound up"
+        return is_open
 
     def _is_due(self, shard: Shard) -> bool:
         if self._waits.is_quiet:

@@ -22,6 +22,7 @@ from claude_batch_pandas.records import (
     Scope,
     Shard,
     ShardState,
+    Twin,
 )
 from claude_batch_pandas.spool import make_folder
 from claude_batch_pandas.tables import (
@@ -29,11 +30,15 @@ from claude_batch_pandas.tables import (
     batch_values,
     read_run,
     read_shard,
+    read_twin,
     run_row,
     shard_row,
+    twin_of,
+    twin_row,
 )
 
 FILE = "ledger.sqlite3"
+OWNED = "SELECT run_id, batch_id FROM shards UNION ALL SELECT run_id, batch_id FROM twins"
 BUSY_SECONDS = 30.0  # how long to wait for another process's transaction
 
 
@@ -146,6 +151,7 @@ class Store:
                 "UPDATE runs SET state = ?, note = '' WHERE id = ?", (RunState.PURGED, run_id)
             )
             database.execute("UPDATE shards SET batch_id = NULL WHERE run_id = ?", (run_id,))
+            database.execute("DELETE FROM twins WHERE run_id = ?", (run_id,))
 
     def mark_ended(self, run_id: str, now: float) -> bool:
         """Remember that every result of a run is here; False when a shard came in meanwhile."""
@@ -232,15 +238,21 @@ class Store:
         self._update(shard, state=ShardState.PLANNED, fence=None, intended_at=None)
 
     def mark_replanned(self, shard: Shard, sha256: str) -> None:
-        """Plan a shard again as its next attempt, with the new body's hash."""
-        self._update(
-            shard,
-            state=ShardState.PLANNED,
-            fence=None,
-            intended_at=None,
-            attempt=shard.attempt + 1,
-            sha256=sha256,
-        )
+        """Plan a shard again as its next attempt, with the new body's hash.
+
+        The old attempt may yet turn out to be a batch, so it is remembered as a twin.
+        """
+        with self._transaction() as database:
+            _update(
+                database,
+                shard,
+                state=ShardState.PLANNED,
+                fence=None,
+                intended_at=None,
+                attempt=shard.attempt + 1,
+                sha256=sha256,
+            )
+            _insert(database, "twins", twin_row(twin_of(shard)))
 
     def mark_counted(self, shard: Shard, total: int) -> None:
         """Remember how many requests the batch of an attached run turned out to hold."""
@@ -264,17 +276,62 @@ class Store:
         self._update(shard, state=ShardState.WITHDRAWN)
 
     def batch_ids(self) -> set[str]:
-        """Return every batch id this ledger owns."""
+        """Return every batch id this ledger owns, those of twins too."""
         with self._connection() as database:
-            rows = database.execute("SELECT batch_id FROM shards WHERE batch_id IS NOT NULL")
+            rows = database.execute(f"SELECT batch_id FROM ({OWNED}) WHERE batch_id IS NOT NULL")  # noqa: S608 - our own
             return {row["batch_id"] for row in rows}
 
     def owner(self, batch_id: str) -> str | None:
         """Return the run that a batch belongs to, None for one that this ledger does not know."""
         with self._connection() as database:
-            row = database.execute("SELECT run_id FROM shards WHERE batch_id = ?", (batch_id,))
+            row = database.execute(f"SELECT run_id FROM ({OWNED}) WHERE batch_id = ?", (batch_id,))  # noqa: S608 - our own
             found = row.fetchone()
         return None if found is None else str(found["run_id"])
+
+    # Twins
+
+    def twins(self, run_id: str) -> list[Twin]:
+        """Return the twins of a run's shards."""
+        with self._connection() as database:
+            rows = database.execute(
+                "SELECT * FROM twins WHERE run_id = ? ORDER BY number, attempt", (run_id,)
+            )
+            return [read_twin(row) for row in rows]
+
+    def mark_twin(self, twin: Twin) -> None:
+        """Remember what became of a twin."""
+        with self._transaction() as database:
+            _insert(database, "twins", twin_row(twin), "INSERT OR REPLACE")
+
+    def swap(self, shard: Shard, twin: Twin, batch: Batch) -> None:
+        """Take a twin that showed up as the shard's batch, and the shard's own attempt as the twin.
+
+        Parameters
+        ----------
+        shard : Shard
+            As it is in the ledger.
+        twin : Twin
+        batch : Batch
+            The twin's.
+        """
+        with self._transaction() as database:
+            gone = (twin.run_id, twin.number, twin.attempt)
+            database.execute(
+                "DELETE FROM twins WHERE run_id = ? AND number = ? AND attempt = ?", gone
+            )
+            _update(
+                database,
+                shard,
+                attempt=twin.attempt,
+                fence=twin.fence,
+                intended_at=twin.intended_at,
+                batch_id=batch.id,
+                results_sha256=None,
+                complete=1,
+                **batch_values(batch),
+            )
+            if shard.state is not ShardState.PLANNED:  # a planned one was never sent
+                _insert(database, "twins", twin_row(twin_of(shard)))
 
     # Scopes
 
@@ -309,19 +366,8 @@ class Store:
     # SQLite
 
     def _update(self, shard: Shard, **values: Any) -> None:
-        columns = ", ".join(f"{name} = ?" for name in values)
         with self._transaction() as database:
-            changed = database.execute(
-                f"UPDATE shards SET {columns} WHERE run_id = ? AND number = ? AND attempt = ?",  # noqa: S608 - our own names
-                (*values.values(), shard.run_id, shard.number, shard.attempt),
-            )
-            if changed.rowcount != 1:
-                msg = (
-                    f"Shard {shard.number} of run {shard.run_id} changed under us: attempt "
-                    f"{shard.attempt} is gone. Another process works on this run; when it is done, "
-                    "call again."
-                )
-                raise LedgerError(msg)
+            _update(database, shard, **values)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -365,9 +411,26 @@ def _version(database: sqlite3.Connection) -> int:
     return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _insert(database: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> None:
+def _insert(
+    database: sqlite3.Connection, table: str, row: Mapping[str, Any], verb: str = "INSERT"
+) -> None:
     names, marks = ", ".join(row), ", ".join("?" * len(row))
-    database.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608 - our own names
+    database.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
+
+
+def _update(database: sqlite3.Connection, shard: Shard, **values: Any) -> None:
+    columns = ", ".join(f"{name} = ?" for name in values)
+    changed = database.execute(
+        f"UPDATE shards SET {columns} WHERE run_id = ? AND number = ? AND attempt = ?",  # noqa: S608 - our own names
+        (*values.values(), shard.run_id, shard.number, shard.attempt),
+    )
+    if changed.rowcount != 1:
+        msg = (
+            f"Shard {shard.number} of run {shard.run_id} changed under us: attempt "
+            f"{shard.attempt} is gone. Another process works on this run; when it is done, "
+            "call again."
+        )
+        raise LedgerError(msg)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
-from claude_batch_pandas.records import Batch, Counts, RunRecord, RunState, Scope, Shard, ShardState
+from claude_batch_pandas.records import (
+    Batch,
+    Counts,
+    RunRecord,
+    RunState,
+    Scope,
+    Shard,
+    ShardState,
+    Twin,
+)
 
 Row = Any  # whatever dict() makes columns and values of; sqlite3.Row, to the store
 
@@ -73,6 +83,20 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     (
         "ALTER TABLE runs ADD COLUMN on_unknown TEXT NOT NULL DEFAULT 'resend'",
         "ALTER TABLE runs ADD COLUMN max_attempts INTEGER NOT NULL DEFAULT 3",
+        """
+        CREATE TABLE twins (
+            run_id TEXT NOT NULL REFERENCES runs (id),
+            number INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            fence TEXT,
+            intended_at REAL,
+            batch_id TEXT UNIQUE,
+            settled INTEGER NOT NULL,
+            dollars TEXT NOT NULL,
+            unpriced INTEGER NOT NULL,
+            PRIMARY KEY (run_id, number, attempt)
+        ) STRICT
+        """,
     ),
 )
 
@@ -143,6 +167,32 @@ def read_shard(row: Row) -> Shard:
     counts = values["counts"]
     values["counts"] = None if counts is None else Counts(**json.loads(counts))
     return Shard(**values)
+
+
+def twin_of(shard: Shard) -> Twin:
+    """Return the present attempt of a shard as a twin of what will take its place."""
+    return Twin(
+        run_id=shard.run_id,
+        number=shard.number,
+        attempt=shard.attempt,
+        fence=shard.fence,
+        intended_at=shard.intended_at,
+        batch_id=shard.batch_id,
+    )
+
+
+def twin_row(twin: Twin) -> dict[str, Any]:
+    """Return the columns of a twin."""
+    values = {name: getattr(twin, name) for name in Twin.__slots__}
+    return {**values, "settled": int(twin.settled), "dollars": str(twin.dollars)}
+
+
+def read_twin(row: Row) -> Twin:
+    """Return the twin of a row."""
+    values = dict(row)
+    values["settled"] = bool(values["settled"])
+    values["dollars"] = Decimal(values["dollars"])
+    return Twin(**values)
 
 
 def batch_values(batch: Batch) -> dict[str, Any]:

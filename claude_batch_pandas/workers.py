@@ -161,7 +161,10 @@ class Worker:
                 if retry_passing(self._steps.record, self._engine):
                     self._tell("sending again what expired or failed because the API was busy")
                     continue
-                if self._finish():
+                if self._steps.has_twins():
+                    self._tell(self._steps.note)
+                    self._sleep(self._engine.poll_seconds[0])
+                elif self._finish():
                     return
                 continue
             if self._leave_when_sent and (self._steps.is_sent or self._steps.is_held):

@@ -1,0 +1,127 @@
+"""A submission that was given up shows up after all: one batch answers, the other is wound up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import claude_batch_pandas as cbp
+from claude_batch_pandas.emulator import Emulator, Rule
+from claude_batch_pandas.emulator.faults import FaultScript
+from claude_batch_pandas.money import show
+from claude_batch_pandas.store import Store
+from tests.conftest import JumpingClock
+from tests.test_steps import on_list, on_post
+
+Connect = Callable[..., Any]
+EMPTY = b'{"data": [], "has_more": false}'
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"text": [f"row {i}" for i in range(5)]})
+
+
+class Late:
+    """A server that loses the answer to a POST, and shows the batch only when told."""
+
+    def __init__(self, clock: JumpingClock, connect: Connect, delay: float = 0.0) -> None:
+        faults = [on_post(after=True, drop=True), on_list(skip=1, body=EMPTY, times=None)]
+        self.emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
+        self.client = connect(self.emulator)
+        self._delay = delay  # seconds by which the second batch takes longer
+        clock.on_wait = self._on_wait
+        self.shows = 2  # batches, before the list tells the truth
+
+    def _on_wait(self) -> None:
+        if self.emulator.batches and self._delay:
+            self.emulator.rules = (Rule(outcome="succeeded", delay=self._delay),)
+        if len(self.emulator.batches) >= self.shows:
+            self.emulator._faults = FaultScript([])
+
+
+def test_a_twin_that_shows_up_while_the_second_runs_is_adopted(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path, caplog: Any
+) -> None:
+    """It has ended, so it answers; the second, known to be ours, is canceled."""
+    late = Late(clock, connect, delay=7200.0)
+    out = frame.claude.batch("{text}", client=late.client)
+    [shard] = Store(home).shards(cbp.runs()["id"].iloc[0])
+    [twin] = Store(home).twins(shard.run_id)
+
+    assert out["answer_status"].eq("succeeded").all()
+    first, second = late.emulator.batches
+    assert (shard.batch_id, shard.attempt) == (first.id, 1)
+    assert (twin.batch_id, twin.settled, twin.dollars) == (second.id, True, Decimal(0))
+    assert [call.path for call in late.emulator.calls if call.path.endswith("/cancel")] == [
+        f"/v1/messages/batches/{second.id}/cancel"
+    ]
+    assert f"Batch {first.id} was accepted after all" in caplog.text
+
+
+def test_a_twin_that_shows_up_after_the_end_is_told_in_dollars(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, capsys: Any, home: Path
+) -> None:
+    """Both were answered and paid; the next look at the run says what that cost."""
+    late = Late(clock, connect)
+    late.shows = 3  # not while the run is driven
+    out = frame.claude.batch("{text}", client=late.client, progress="log")
+    before = capsys.readouterr().err
+    late.emulator._faults = FaultScript([])
+    again = frame.claude.batch("{text}", client=late.client, progress="log")
+    told = capsys.readouterr().err.splitlines()[-1]
+    run = cbp.run(cbp.runs()["id"].iloc[0], client=late.client)
+    [twin] = Store(home).twins(run.id)
+
+    pd.testing.assert_frame_equal(again, out)
+    assert "Accepted twice" not in before
+    assert twin.dollars == run.report().bill.dollars > 0
+    assert f"Accepted twice, for the first answer came too late: {show(twin.dollars)} more" in told
+    assert "Accepted twice" in str(run.report())
+    assert len(late.emulator.batches) == 2
+    calls = len(late.emulator.calls)
+    frame.claude.batch("{text}", client=late.client)
+    assert len(late.emulator.calls) == calls
+
+
+def test_a_twin_that_cannot_be_seen_does_not_hold_an_ended_run_up(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Looking at answers that are here needs no network."""
+    late = Late(clock, connect)
+    late.shows = 3
+    out = frame.claude.batch("{text}", client=late.client)
+    late.emulator._faults = FaultScript([on_list(status=500, times=None)])
+
+    pd.testing.assert_frame_equal(frame.claude.batch("{text}", client=late.client), out)
+
+
+def test_somebody_elses_batch_is_no_twin(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """Equal in size, and created in between; its custom_ids tell."""
+    late = Late(clock, connect)
+    late.emulator._faults = FaultScript(
+        [on_post(drop=True), on_list(skip=1, body=EMPTY, times=None)]
+    )
+    params: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    requests: Any = [{"custom_id": f"theirs-{i}", "params": params} for i in range(5)]
+    show_all = clock.on_wait
+
+    def on_wait() -> None:
+        if not late.emulator.batches:
+            late.client.messages.batches.create(requests=requests)
+        show_all()
+
+    clock.on_wait = on_wait
+    out = frame.claude.batch("{text}", client=late.client)
+    [twin] = Store(home).twins(cbp.runs()["id"].iloc[0])
+
+    assert out["answer_status"].eq("succeeded").all()
+    assert (twin.batch_id, twin.settled) == (None, False)
+    assert not any(call.path.endswith("/cancel") for call in late.emulator.calls)
