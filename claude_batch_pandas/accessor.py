@@ -46,6 +46,7 @@ class Claude:
         on_missing: OnMissing = "skip",
         shard_size: int | None = None,
         on_unknown: OnUnknown | None = None,
+        keep_requests: bool = True,
         params: Mapping[str, Any] | None = None,
         client: anthropic.Anthropic | None = None,
         progress: Show = None,
@@ -84,6 +85,9 @@ class Claude:
         on_unknown : {"resend", "ask", "wait"}, optional
             What to do when the answer to a submission was lost and no batch of it shows up:
             send it again, pause and ask, or go on looking. Default: ``options.on_unknown``.
+        keep_requests : bool, default True
+            False deletes the requests from this disk as soon as the API has them; then nothing
+            of the run can be sent again.
         params : mapping, optional
             Any other Messages parameter, merged last; ``betas=[...]`` becomes the header.
         client : anthropic.Anthropic, optional
@@ -137,6 +141,7 @@ class Claude:
             on_missing=on_missing,
             shard_size=shard_size,
             on_unknown=on_unknown,
+            keep_requests=keep_requests,
             params=params,
             client=client,
             progress=progress,

@@ -45,6 +45,7 @@ class Call:
     on_missing: str = "skip"
     shard_size: int | None = None
     on_unknown: str | None = None
+    keep_requests: bool = True
     params: Mapping[str, Any] | None = None
     client: anthropic.Anthropic | None = None
     progress: Any = None
@@ -74,7 +75,7 @@ def recipe_of(call: Call) -> Recipe:
     ------
     InputError
     """
-    for name in ("reuse", "replace"):
+    for name in ("reuse", "replace", "keep_requests"):
         if not isinstance(getattr(call, name), bool):
             msg = f"{name} must be True or False, not {getattr(call, name)!r}."
             raise InputError(msg)
@@ -143,4 +144,5 @@ def record_of(recipe: Recipe, call: Call, now: float) -> RunRecord:
         reuse=call.reuse,
         on_unknown=call.on_unknown or options.on_unknown,
         max_attempts=options.max_attempts,
+        keep_requests=call.keep_requests,
     )

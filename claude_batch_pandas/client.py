@@ -72,6 +72,8 @@ class Client:
     ----------
     origin : str
         Scheme, host, port and path prefix that requests go to.
+    date : float or None
+        The server's clock in its latest answer, seconds since 1970.
 
     Raises
     ------
@@ -85,6 +87,7 @@ class Client:
 
         self._sdk: anthropic.Anthropic = _build() if sdk is None else _accept(sdk)
         self.origin = origin_of(str(self._sdk.base_url))
+        self.date: float | None = None
         if not _has_credentials(self._sdk):
             if not is_loopback(self.origin):
                 raise CredentialsError(NO_CREDENTIALS)
@@ -213,6 +216,20 @@ class Client:
                 return
             query = {"limit": PAGE, "after_id": batches[-1].id}
 
+    def delete(self, batch_id: str) -> None:
+        """Delete a batch that has ended, with its requests and results, from the server.
+
+        Raises
+        ------
+        APIError
+        """
+
+        def send() -> httpx2.Response:
+            path = f"{BATCHES}/{check_batch_id(batch_id)}"
+            return self._sdk.delete(path, cast_to=_response(), options=_once({}))
+
+        _ask(send)
+
     def cancel(self, batch_id: str) -> Batch:
         """Ask the API to cancel a batch; what is done stays done.
 
@@ -290,7 +307,9 @@ class Client:
                 options["params"] = dict(query)
             return self._sdk.get(path, cast_to=_response(), options=options)
 
-        return _ask(send)
+        answer = _ask(send)
+        self.date = read_date(answer.headers)
+        return answer
 
     def _scope(self, response: httpx2.Response) -> Scope:
         headers = response.headers

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import attaching, frames, indexes, locks, recovery
+from claude_batch_pandas import attaching, deadlines, frames, indexes, locks, recovery, session
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, RunNotFoundError
@@ -19,7 +19,7 @@ from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.planning import RECIPE, Planner
-from claude_batch_pandas.records import Batch, RunState, Scope, ShardState
+from claude_batch_pandas.records import Batch, RunRecord, RunState, Scope, Shard, ShardState
 from claude_batch_pandas.rendering import Rendered
 from claude_batch_pandas.replies import check_batch_id
 from claude_batch_pandas.requests import check_params
@@ -60,8 +60,9 @@ def run(run_id: str, *, client: anthropic.Anthropic | None = None, progress: Any
     RunNotFoundError
     """
     engine = build_engine(client)
-    engine.store.run(run_id)
+    record = engine.store.run(run_id)
     hook_for(progress)
+    _warn_of_deadline(record, engine.store.shards(run_id))
     return Run(run_id, engine, crew, lambda: hook_for(progress))
 
 
@@ -78,6 +79,7 @@ def runs() -> pd.DataFrame:
     rows = []
     for record in store.runs():
         shards = store.shards(record.id)
+        _warn_of_deadline(record, shards)
         ends = [shard.expires_at for shard in shards if shard.is_open and shard.expires_at]
         rows.append(
             {
@@ -91,6 +93,12 @@ def runs() -> pd.DataFrame:
             }
         )
     return frames.table(rows, LISTED)
+
+
+def _warn_of_deadline(record: RunRecord, shards: Sequence[Shard]) -> None:
+    """Say what waits at the API; by this machine's clock, for the server is not asked."""
+    if words := deadlines.warning(record.id, shards, session.clock.now()):
+        warnings.warn(words, UserWarning, stacklevel=3)
 
 
 def attach(

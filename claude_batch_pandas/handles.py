@@ -12,17 +12,19 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import accounts, catalog, frames, indexes, money, report
+from claude_batch_pandas import accounts, catalog, deadlines, frames, indexes, money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.matching import Matched, keep_digests, match_frame
 from claude_batch_pandas.planning import INDEX
 from claude_batch_pandas.progress import Hook, Throttle, measure
+from claude_batch_pandas.purging import delete_batches
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.retrying import causes_of, left_over, retry
-from claude_batch_pandas.workers import Crew, Worker, check_origin
+from claude_batch_pandas.scopes import check_origin
+from claude_batch_pandas.workers import Crew, Worker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +71,9 @@ class Run:
     def __repr__(self) -> str:
         record = self._record
         about = f"{record.state}, {record.rows:,} rows"
-        return f"<Run {self.id}: {about}{', ' + record.note if record.note else ''}>"
+        shards, now = self._engine.store.shards(self.id), self._engine.clock.now()
+        notes = [record.note, deadlines.warning(self.id, shards, now)]
+        return f"<Run {self.id}: {', '.join([about, *filter(None, notes)])}>"
 
     @property
     def status(self) -> RunState:
@@ -306,17 +310,27 @@ class Run:
             warnings.warn(words, UserWarning, stacklevel=2)
         return self
 
-    def purge(self) -> None:
-        """Delete the run's prompts and answers from this disk; Anthropic keeps its own copy.
+    def purge(self, *, server: bool = False) -> None:
+        """Delete the run's prompts and answers from this disk.
+
+        Parameters
+        ----------
+        server : bool, default False
+            Delete its batches at Anthropic, too, which keeps them for 29 days otherwise.
 
         Raises
         ------
         InputError
-            When the run is not over: its results would be lost, unless its folder is gone.
+            When the run is not over: its results would be lost, unless its folder is gone. With
+            `server`, also when results could not be read, or the batch was not ours.
+        APIError
+            When the server refuses; what is on this disk stays.
         """
         if self._has_folder and self.status not in {RunState.ENDED, RunState.PURGED}:
             msg = f"Run {self.id} is {self.status}; cancel it and collect it before purging it."
             raise InputError(msg)
+        if server:
+            delete_batches(self._record, self._engine)
         self._engine.store.purge(self.id)
         shutil.rmtree(self._engine.spool.folder(self.id), ignore_errors=True)
 

@@ -107,13 +107,16 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def holder(self) -> dict[str, Any]:
-        """Return ``pid``, ``host`` and ``since`` of whoever took the lock last."""
+    def holder(self) -> str:
+        """Return who took the lock last, as ``process 4711 on laptop since 14:05``."""
+        told: Any = None
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads(self._path.read_bytes())
         try:
-            value = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+            since = time.strftime("%H:%M", time.localtime(told["since"]))
+            return f"process {told['pid']} on {told['host']} since {since}"
+        except (TypeError, KeyError, ValueError, OverflowError):
+            return "another process"
 
 
 @contextlib.contextmanager
@@ -150,9 +153,6 @@ def held(path: Path, patience: float = 5.0) -> Iterator[None]:
 
 
 def _tell_holder(lock: Lock) -> None:
-    holder = lock.holder()
     log.warning(
-        "Process %s on %s plans a run in this ledger; waiting for it. Interrupting is safe.",
-        holder.get("pid", "?"),
-        holder.get("host", "?"),
+        "Waiting for %s, which plans a run in this ledger. Interrupting is safe.", lock.holder()
     )

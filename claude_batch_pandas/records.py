@@ -177,6 +177,7 @@ class RunRecord:
     attached: bool = False  # its batch was not sent from this ledger
     on_unknown: str = "resend"  # what to do when a submission cannot be found: ON_UNKNOWN
     max_attempts: int = 3  # batches that a row may be part of by itself
+    keep_requests: bool = True  # False: their bodies go as soon as the API has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.catalog import Place
 from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.client import Client
+from claude_batch_pandas.deadlines import DAY, KEPT_DAYS
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError
 from claude_batch_pandas.patience import patiently
@@ -26,7 +27,6 @@ from claude_batch_pandas.rendering import Reason, Rendered
 from claude_batch_pandas.results import UNREADABLE, Result, read_tags
 
 GONE = 404
-KEPT_SECONDS = 29 * 86_400.0  # how long the API keeps results, from the batch's creation
 NOT_FOUND = Reason(
     RowStatus.SKIPPED, "no batch on the server answers this; run the cell again to send it"
 )
@@ -67,7 +67,8 @@ def search(engine: Engine, owned: Collection[str], wanted: Collection[bytes]) ->
     """
     if not wanted:
         return Search([], 0, 0)
-    since = engine.clock.now() - KEPT_SECONDS
+    now = patiently(engine, lambda: engine.client.list(limit=1)).now or engine.clock.now()
+    since = now - KEPT_DAYS * DAY
     listed = patiently(engine, lambda: list(engine.client.history(since)))
     unknown = [batch for batch in listed if batch.id not in owned and not batch.archived]
     ended = [batch for batch in unknown if batch.processing_status == "ended"]

@@ -60,6 +60,12 @@ def check_retry(record: RunRecord) -> None:
             "cell that asked them again: what has no answer is sent."
         )
         raise InputError(msg)
+    if not record.keep_requests:
+        msg = (
+            f"Run {record.id} was made with keep_requests=False, so its requests are not on this "
+            "disk. Ask the rows that failed anew: a frame of them alone, with reuse=False."
+        )
+        raise InputError(msg)
     if record.state is RunState.PURGED:
         msg = (
             f"Run {record.id}, which holds answers of this one, was purged. Run the cell again: "

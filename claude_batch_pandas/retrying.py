@@ -109,7 +109,8 @@ def will_retry(record: RunRecord, shards: Iterable[Shard]) -> bool:
 
     By what the API counted: no result is read for it.
     """
-    if record.cancel or record.attached or record.state is RunState.ENDED:
+    is_over = record.cancel or record.state is RunState.ENDED
+    if is_over or record.attached or not record.keep_requests:
         return False
     counts = [shard.counts for shard in shards]
     return any(told is not None and told.errored + told.expired for told in counts)

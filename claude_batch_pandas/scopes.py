@@ -6,7 +6,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, PausedError
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.polling import NO_LIST, has_no_list
-from claude_batch_pandas.records import KEY_WORKSPACE, Scope, key_workspace
+from claude_batch_pandas.records import KEY_WORKSPACE, RunRecord, Scope, key_workspace
 
 NOT_FOUND = 404  # a hiccup, or a relay that has no list of batches
 
@@ -63,5 +63,21 @@ def check_scope(here: Scope, there: Scope) -> None:
         msg = (
             f"The key belongs to the workspace {here.workspace!r}, but the run to "
             f"{there.workspace!r}. Use a key of that workspace, then call again."
+        )
+        raise PausedError(msg)
+
+
+def check_origin(record: RunRecord, engine: Engine) -> None:
+    """Never ask one server about the batches of another.
+
+    Raises
+    ------
+    PausedError
+    """
+    origin = engine.client.origin
+    if origin != record.scope.origin:
+        msg = (
+            f"Run {record.id} was sent to {record.scope.origin}, but the client talks to {origin}. "
+            "Set ANTHROPIC_BASE_URL or pass client= to reach the first, then call again."
         )
         raise PausedError(msg)

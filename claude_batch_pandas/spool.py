@@ -88,6 +88,11 @@ class Spool:
         """Return the path of the request body of a shard."""
         return self.folder(run_id) / f"shard-{shard:04d}.requests.json"
 
+    def drop_body(self, run_id: str, shard: int) -> None:
+        """Delete the request body of a shard, if it is there."""
+        with _as_ledger_error(f"delete the requests of run {run_id}"):
+            self.body(run_id, shard).unlink(missing_ok=True)
+
     def results(self, run_id: str, shard: int) -> Path:
         """Return the path of the verified results of a shard."""
         return self.folder(run_id) / f"shard-{shard:04d}.results.jsonl"

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from claude_batch_pandas import attaching, collecting
+from claude_batch_pandas import attaching, collecting, deadlines
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError
@@ -99,11 +99,20 @@ class Steps:
             self._step(shard, self._waits.agenda(shard))
             # What may go out next depends on what just did.
             self._shards[number] = self.engine.store.shard(shard.run_id, number)
+            if not self.record.keep_requests and self._shards[number].batch_id is not None:
+                self.engine.spool.drop_body(shard.run_id, number)
         if self.is_held:
             self._waits.note = self._waits.note or self._sender.hold.why
         self._twins.look(self.record, self._shards)
         self._move()
         return self._seconds_left()
+
+    def deadline(self) -> str:
+        """Say that results wait which the API will delete; by the server's clock if it tells."""
+        if all(shard.is_settled for shard in self._shards):
+            return ""
+        now = self.engine.client.date or self.engine.clock.now()
+        return deadlines.warning(self.record.id, self._shards, now)
 
     def has_twins(self) -> bool:
         """Tell whether batches that were accepted twice are not through yet; the run can end."""

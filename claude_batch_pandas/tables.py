@@ -83,6 +83,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     (
         "ALTER TABLE runs ADD COLUMN on_unknown TEXT NOT NULL DEFAULT 'resend'",
         "ALTER TABLE runs ADD COLUMN max_attempts INTEGER NOT NULL DEFAULT 3",
+        "ALTER TABLE runs ADD COLUMN keep_requests INTEGER NOT NULL DEFAULT 1",
         """
         CREATE TABLE twins (
             run_id TEXT NOT NULL REFERENCES runs (id),
@@ -124,6 +125,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "attached": int(run.attached),
         "on_unknown": run.on_unknown,
         "max_attempts": run.max_attempts,
+        "keep_requests": int(run.keep_requests),
     }
 
 
@@ -137,6 +139,7 @@ def read_run(row: Row) -> RunRecord:
     values["reuse"] = bool(values["reuse"])
     values["cancel"] = bool(values["cancel"])
     values["attached"] = bool(values["attached"])
+    values["keep_requests"] = bool(values["keep_requests"])
     return RunRecord(scope=scope, **values)
 
 

@@ -21,6 +21,7 @@ from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import measure
 from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.retrying import retry_passing, will_retry
+from claude_batch_pandas.scopes import check_origin
 from claude_batch_pandas.steps import Steps
 
 SECONDS_BETWEEN_TELLINGS = 0.2
@@ -73,6 +74,7 @@ class Worker:
         self._is_stopping = False
         self._leave_when_sent = False
         self._is_abandoned = False
+        self._warned = ""
         self._steps = Steps(record, engine, self._tell, lambda: self._is_stopping)
         self._needed: dict[str, tuple[int, frozenset[int]]] = {}
         self._companions: dict[str, Companion] = {}
@@ -133,7 +135,8 @@ class Worker:
 
     def _main(self) -> None:
         try:
-            check_origin(self._run, self._engine)
+            if not self._is_settled():
+                check_origin(self._run, self._engine)
             self._drive()
         except PausedError as pause:
             self.failure = pause
@@ -146,6 +149,9 @@ class Worker:
             self._lock.release()
             self.done.set()
 
+    def _is_settled(self) -> bool:
+        return all(shard.is_settled for shard in self._engine.store.shards(self._run.id))
+
     def _drive(self) -> None:
         while not self._is_stopping:
             if not self._lock.is_held:
@@ -156,6 +162,7 @@ class Worker:
                 self._begin()
             self._steps.refresh()
             seconds = self._steps.take()
+            self._warn_of_deadline()
             ahead = self._needed_ahead()
             if seconds is None and not ahead:
                 if retry_passing(self._steps.record, self._engine):
@@ -191,9 +198,7 @@ class Worker:
             return True
         if self._leave_when_sent:
             return True
-        holder = self._lock.holder()
-        who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-        self._tell(f"driven by {who}; following")
+        self._tell(f"driven by {self._lock.holder()}; following")
         self._sleep(FOLLOW_SECONDS)
         return False
 
@@ -227,6 +232,13 @@ class Worker:
             needed = self._engine.reader().needed(self._run, run_id)
             known = self._needed[run_id] = (len(shards), frozenset(needed))
         return [shard for shard in shards if shard.number in known[1]]
+
+    def _warn_of_deadline(self) -> None:
+        """Say, once for each word of it, that results wait which the API will delete."""
+        words = self._steps.deadline()
+        if words and words != self._warned:
+            self._warned = words
+            log.warning(words)
 
     def _finish(self) -> bool:
         """Make the end durable; False when a retry came in between."""
@@ -305,24 +317,6 @@ class Crew:
                     worker.progress.run_id,
                     planned,
                 )
-
-
-def check_origin(record: RunRecord, engine: Engine) -> None:
-    """Never ask one server about the batches of another.
-
-    Raises
-    ------
-    PausedError
-    """
-    if all(shard.is_settled for shard in engine.store.shards(record.id)):
-        return
-    origin = engine.client.origin
-    if origin != record.scope.origin:
-        msg = (
-            f"Run {record.id} was sent to {record.scope.origin}, but the client talks to {origin}. "
-            "Set ANTHROPIC_BASE_URL or pass client= to reach the first, then call again."
-        )
-        raise PausedError(msg)
 
 
 def _is_paused(record: RunRecord) -> bool:

@@ -137,7 +137,7 @@ def test_what_was_attached_with_its_frame_is_not_sent_again(
     frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
 ) -> None:
     """The ordinary call reuses what joined; what failed is asked anew, and nothing else."""
-    emulator.rules = (Rule(outcome="errored", contains="row 1"),)
+    emulator.rules = (Rule(outcome="errored", error_type="permission_error", contains="row 1"),)
     frame.claude.batch("{text}", client=client)
     lose_ledger(home)
     emulator.rules = ()
@@ -350,7 +350,9 @@ def test_what_is_not_found_is_left_for_the_next_call(
     frame: pd.DataFrame, client: Any, emulator: Emulator, home: Path
 ) -> None:
     """Recovering sends nothing; the ordinary call sends only what has no answer."""
-    emulator.rules = (Rule(outcome="errored", contains="row 1", message="busy"),)
+    emulator.rules = (
+        Rule(outcome="errored", error_type="permission_error", contains="row 1", message="no"),
+    )
     frame.claude.batch("{text}", client=client)
     lose_ledger(home)
     more = pd.concat([frame, pd.DataFrame({"text": ["new"]})])
@@ -367,7 +369,7 @@ def test_what_is_not_found_is_left_for_the_next_call(
         "succeeded",
         "skipped",
     ]
-    assert out["answer_error"].iloc[1] == "api_error: busy; run the cell again to ask anew"
+    assert out["answer_error"].iloc[1] == "permission_error: no; run the cell again to ask anew"
     assert len(emulator.batches) == 1
     emulator.rules = ()
     again = more.claude.batch("{text}", client=client)
