@@ -24,7 +24,7 @@ from claude_batch_pandas.settings import options
 
 if TYPE_CHECKING:
     from claude_batch_pandas import emulator
-    from claude_batch_pandas.finding import attach, recover, run, runs
+    from claude_batch_pandas.finding import attach, recover, run, runs, verify
     from claude_batch_pandas.handles import Run
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "recover",
     "run",
     "runs",
+    "verify",
 ]
 
 _LAZY = {
@@ -55,6 +56,7 @@ _LAZY = {
     "recover": "claude_batch_pandas.finding",
     "run": "claude_batch_pandas.finding",
     "runs": "claude_batch_pandas.finding",
+    "verify": "claude_batch_pandas.finding",
 }
 
 

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.requests import DIGEST_SIZE
-from claude_batch_pandas.spool import Spool, write
+from claude_batch_pandas.spool import Spool, read_sealed, write_sealed
 
 DIGEST = np.dtype(f"S{DIGEST_SIZE}")
 ROWS, DIGESTS, REFERENCES = "rows.npy", "digests.npy", "references.npy"
 KNOWN, KNOWN_ORDINALS = "known.npy", "known-ordinals.npy"
+FILES = (ROWS, DIGESTS, REFERENCES, KNOWN, KNOWN_ORDINALS)  # of every run
 OWN = 0  # the source of a request that this run sends itself
 
 
@@ -135,7 +135,7 @@ def load(folder: Path) -> Map:
 
 def save_ordinals(folder: Path, shard: int, ordinals: Iterable[int]) -> None:
     """Write which of a run's own requests a shard holds, durably."""
-    _save(folder / _ordinals_name(shard), np.fromiter(ordinals, dtype=np.uint32))
+    _save(ordinals_path(folder, shard), np.fromiter(ordinals, dtype=np.uint32))
 
 
 def load_ordinals(folder: Path, shard: int) -> list[int]:
@@ -145,13 +145,13 @@ def load_ordinals(folder: Path, shard: int) -> list[int]:
     ------
     LedgerError
     """
-    ordinals: list[int] = _load(folder / _ordinals_name(shard)).tolist()
+    ordinals: list[int] = _load(ordinals_path(folder, shard)).tolist()
     return ordinals
 
 
 def save_ids(folder: Path, shard: int, ids: Sequence[str | None]) -> None:
     """Write the custom_ids of an attached shard by ordinal, durably; None for unreadable ones."""
-    write(folder / _ids_name(shard), json.dumps(ids).encode())
+    write_sealed(folder / _ids_name(shard), json.dumps(ids).encode())
 
 
 def load_ids(folder: Path, shard: int) -> list[str | None]:
@@ -162,10 +162,7 @@ def load_ids(folder: Path, shard: int) -> list[str | None]:
     LedgerError
     """
     path = folder / _ids_name(shard)
-    try:
-        ids: list[str | None] = json.loads(path.read_bytes()) if path.exists() else []
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    ids: list[str | None] = json.loads(read_sealed(path)) if path.exists() else []
     return ids
 
 
@@ -173,8 +170,9 @@ def _ids_name(shard: int) -> str:
     return f"shard-{shard:04d}.ids.json"
 
 
-def _ordinals_name(shard: int) -> str:
-    return f"shard-{shard:04d}.ordinals.npy"
+def ordinals_path(folder: Path, shard: int) -> Path:
+    """Return where the ordinals of a shard are kept."""
+    return folder / f"shard-{shard:04d}.ordinals.npy"
 
 
 def row_digests(rows: Any, digests: Any, reasons: Sequence[bytes]) -> Iterator[bytes]:
@@ -218,18 +216,8 @@ def _open_all(spool: Spool, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, 
 def _save(path: Path, array: Any) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write(path, buffer.getvalue())
+    write_sealed(path, buffer.getvalue())
 
 
 def _load(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> LedgerError:
-    return LedgerError(
-        f"{path} cannot be read ({type(error).__name__}). Restore the file, or purge its run "
-        "to ask anew what it asked."
-    )
+    return np.load(io.BytesIO(read_sealed(path)), allow_pickle=False)

@@ -11,7 +11,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import attaching, deadlines, frames, indexes, locks, recovery, session
+from claude_batch_pandas import (
+    attaching,
+    deadlines,
+    frames,
+    indexes,
+    locks,
+    recovery,
+    session,
+    verifying,
+)
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, RunNotFoundError
@@ -25,7 +34,7 @@ from claude_batch_pandas.replies import check_batch_id
 from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
-from claude_batch_pandas.spool import write
+from claude_batch_pandas.spool import write_sealed
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.templates import wrong_template
 
@@ -93,6 +102,19 @@ def runs() -> pd.DataFrame:
             }
         )
     return frames.table(rows, LISTED)
+
+
+def verify() -> pd.DataFrame:
+    """Check every file of this ledger against its hash; nothing is changed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What is damaged or missing: ``run``, ``file`` and ``problem`` (string). Empty when all is
+        well.
+    """
+    problems = [problem._asdict() for problem in verifying.verify(ledger_home())]
+    return frames.table(problems, dict.fromkeys(verifying.Problem._fields, "text"))
 
 
 def _warn_of_deadline(record: RunRecord, shards: Sequence[Shard]) -> None:
@@ -291,7 +313,7 @@ def _attach(engine: Engine, call: Call, batch: Batch) -> str:
         _refuse_unchecked(engine, record.scope, batch)
         folder = engine.spool.draft(record.id)
         attaching.prepare(folder, batch.counts.total)
-        write(folder / RECIPE, recipe.dump())
+        write_sealed(folder / RECIPE, recipe.dump())
         engine.spool.publish(record.id)
         engine.store.add_run(record, [attaching.shard_from(record, batch)])
     return record.id

@@ -24,6 +24,7 @@ from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardStat
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.retrying import causes_of, left_over, retry
 from claude_batch_pandas.scopes import check_origin
+from claude_batch_pandas.spool import read_sealed
 from claude_batch_pandas.workers import Crew, Worker
 
 if TYPE_CHECKING:
@@ -426,7 +427,7 @@ class Run:
         if self._labels is not None:
             return self._labels
         path = folder / INDEX
-        data = path.read_bytes() if path.exists() else None
+        data = read_sealed(path) if path.exists() else None
         if data is None:
             msg = (
                 f"The index of run {self.id} has labels that could not be saved, so its rows are "

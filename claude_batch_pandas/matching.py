@@ -21,6 +21,7 @@ from claude_batch_pandas.records import RowStatus, RunRecord, RunState
 from claude_batch_pandas.rendering import Reason, Recipe, Renderer
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import UNREADABLE, Result
+from claude_batch_pandas.spool import read_sealed
 
 
 class Matched(NamedTuple):
@@ -136,7 +137,7 @@ def keep_digests(record: RunRecord, engine: Engine, matched: Matched, answers: A
 
 def _kept_recipe(record: RunRecord, engine: Engine) -> Recipe:
     """Read what was asked of every row; a function is known only where the call was made."""
-    recipe = Recipe.load((engine.spool.folder(record.id) / RECIPE).read_bytes())
+    recipe = Recipe.load(read_sealed(engine.spool.folder(record.id) / RECIPE))
     if recipe.template is not None:
         return recipe
     if record.attached:

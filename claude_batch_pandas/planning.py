@@ -32,7 +32,7 @@ from claude_batch_pandas.sharding import (
     fits,
     totals,
 )
-from claude_batch_pandas.spool import Spool, Writing, write
+from claude_batch_pandas.spool import Spool, Writing, write_sealed
 
 RECIPE = "recipe.json"
 INDEX = "index.parquet"
@@ -238,7 +238,7 @@ class Planner:
         scope = self._known[0] if self._known else NO_SCOPE
         folder = self._folder
         catalog.save(folder, self._rows, digests, self._references)
-        write(folder / RECIPE, self.renderer.recipe.dump())
+        write_sealed(folder / RECIPE, self.renderer.recipe.dump())
         record = replace(
             self.record,
             scope=scope,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -32,11 +33,49 @@ def checked_body(spool: Spool, shard: Shard) -> Body:
     return body
 
 
+def is_whole(spool: Spool, record: RunRecord, shard: Shard) -> bool:
+    """Tell whether the body of a shard holds the requests that were planned.
+
+    A body that was written as the next attempt, just before its planner died, does too.
+    """
+    path = spool.body(shard.run_id, shard.number)
+    if not path.exists():
+        return False
+    found = file_sha256(path)
+    if found == shard.sha256:
+        return True
+    this, following = (
+        _sha256_as(spool, record, shard, attempt) for attempt in (shard.attempt, shard.attempt + 1)
+    )
+    return found == following and this == shard.sha256
+
+
+def _sha256_as(spool: Spool, record: RunRecord, shard: Shard, attempt: int) -> str:
+    """Return the hash of a shard's body as another attempt."""
+    whole = hashlib.sha256()
+    for block in _body(
+        with_attempt(line, record.nonce, attempt) for line in _requests(spool, shard)
+    ):
+        whole.update(block)
+    return whole.hexdigest()
+
+
+def _refuse_changed(spool: Spool, record: RunRecord, shard: Shard) -> None:
+    if not is_whole(spool, record, shard):
+        msg = (
+            f"The request body {spool.body(shard.run_id, shard.number)} is gone or is not what was "
+            "planned, so it cannot be sent again. Restore the file, or run the cell with "
+            "reuse=False to ask anew."
+        )
+        raise LedgerError(msg)
+
+
 def replan(spool: Spool, store: Store, record: RunRecord, shard: Shard) -> None:
     """Plan a shard as its next attempt: nothing came of this one.
 
     The new attempt's custom_ids differ, so that a late twin of the old one can be told apart.
     """
+    _refuse_changed(spool, record, shard)
     attempt = _next_attempt(shard.attempt)
     path = spool.body(shard.run_id, shard.number)
     # The old body stays until the new one is whole; the ledger says which hash is the true one.
@@ -110,7 +149,7 @@ def retry_shards(
     """
     attempt = _next_attempt(max(shard.attempt for shard in shards))
     made: list[Shard] = []
-    lines = _latest_lines(spool, shards, frozenset(ordinals))
+    lines = _latest_lines(spool, record, shards, frozenset(ordinals))
     for ordinal, limit in limits.items():
         lines[ordinal] = with_max_tokens(lines[ordinal], limit)
     pending: list[tuple[int, bytes]] = []
@@ -160,7 +199,7 @@ def _requests(spool: Spool, shard: Shard) -> Iterator[bytes]:
 
 
 def _latest_lines(
-    spool: Spool, shards: Sequence[Shard], wanted: frozenset[int]
+    spool: Spool, record: RunRecord, shards: Sequence[Shard], wanted: frozenset[int]
 ) -> dict[int, bytes]:
     lines: dict[int, bytes] = {}
     for shard in shards:
@@ -168,15 +207,9 @@ def _latest_lines(
         ordinals = catalog.load_ordinals(folder, shard.number)
         if wanted.isdisjoint(ordinals):
             continue
-        try:
-            both = zip(ordinals, _requests(spool, shard), strict=True)
-            lines.update({ordinal: line for ordinal, line in both if ordinal in wanted})
-        except (OSError, ValueError) as error:
-            msg = (
-                f"The requests of shard {shard.number} of run {shard.run_id} are gone ({error}). "
-                "Run the cell with reuse=False to ask them anew."
-            )
-            raise LedgerError(msg) from error
+        _refuse_changed(spool, record, shard)
+        both = zip(ordinals, _requests(spool, shard), strict=True)
+        lines.update({ordinal: line for ordinal, line in both if ordinal in wanted})
     return lines
 
 
@@ -203,13 +236,19 @@ def _write_shard(
 
 
 def _write_body(file: Writing, lines: Iterable[bytes]) -> None:
-    file.write(BODY_HEAD)
+    for block in _body(lines):
+        file.write(block)
+
+
+def _body(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a body of some requests in blocks."""
+    yield BODY_HEAD
     block: list[bytes] = []
     is_start = True
     for line in lines:
         block.append(line if is_start else BODY_JOIN + line)
         is_start = False
         if len(block) == 512:  # noqa: PLR2004 - a few hundred kilobytes at a time
-            file.write(b"".join(block))
+            yield b"".join(block)
             block.clear()
-    file.write(b"".join(block) + BODY_TAIL)
+    yield b"".join(block) + BODY_TAIL

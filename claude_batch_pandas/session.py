@@ -33,7 +33,7 @@ from claude_batch_pandas.report import Preview
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.settings import PROGRESS, options
 from claude_batch_pandas.sharding import check_shard_size
-from claude_batch_pandas.spool import Spool, write
+from claude_batch_pandas.spool import Spool, write_sealed
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.workers import Crew
 
@@ -227,7 +227,7 @@ def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
         spool.discard(record.id)
         return existing.id
     if index is not None:
-        write(spool.draft(record.id) / INDEX, index)
+        write_sealed(spool.draft(record.id) / INDEX, index)
     spool.publish(record.id)
     store.add_run(record, draft.shards)
     return record.id

@@ -19,6 +19,12 @@ from typing import BinaryIO, Self
 
 from claude_batch_pandas.exceptions import LedgerError
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 BLOCK = 1 << 18  # bytes per read when a body is sent or a file is hashed
 DRAFT = ".draft-"
 PART = ".part"
@@ -133,7 +139,7 @@ class Writing:
         final = self.path if path is None else path
         assert self._file is not None, "enter the context first"
         with _as_ledger_error(f"keep {self.path}"):
-            os.fsync(self._file.fileno())
+            _sync(self._file.fileno())
             self._file.close()
             self.temporary.replace(final)
             sync_folder(final.parent)
@@ -163,6 +169,33 @@ def write(path: Path, data: bytes) -> str:
     with Writing(path) as file:
         file.write(data)
         return file.keep()
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write a small file durably, with its own SHA-256 as its last line."""
+    write(path, data + b"\n" + hashlib.sha256(data).hexdigest().encode())
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return what `write_sealed` wrote.
+
+    Raises
+    ------
+    LedgerError
+        When the file is missing, or a byte of it changed.
+    """
+    try:
+        data, _, seal = path.read_bytes().rpartition(b"\n")
+        why = "its hash differs"
+    except OSError as error:
+        data, seal, why = b"", b"", str(error.strerror)
+    if hashlib.sha256(data).hexdigest().encode() != seal:
+        msg = (
+            f"{path} cannot be read ({why}). Restore the file, or purge its run to ask anew what "
+            "it asked."
+        )
+        raise LedgerError(msg)
+    return data
 
 
 class Body:
@@ -263,6 +296,14 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Put a file on the disk; on macOS, fsync alone leaves it in the drive's cache."""
+    if FULL_SYNC is None:
+        os.fsync(descriptor)
+    else:
+        fcntl.fcntl(descriptor, FULL_SYNC)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,12 @@ transaction, on disk before the call returns. It holds no prompt, no answer and 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from claude_batch_pandas.database import Connection, Database, insert
 from claude_batch_pandas.exceptions import LedgerError, RunNotFoundError
 from claude_batch_pandas.records import (
     Batch,
@@ -26,7 +24,6 @@ from claude_batch_pandas.records import (
 )
 from claude_batch_pandas.spool import make_folder
 from claude_batch_pandas.tables import (
-    MIGRATIONS,
     batch_values,
     read_run,
     read_shard,
@@ -39,7 +36,6 @@ from claude_batch_pandas.tables import (
 
 FILE = "ledger.sqlite3"
 OWNED = "SELECT run_id, batch_id FROM shards UNION ALL SELECT run_id, batch_id FROM twins"
-BUSY_SECONDS = 30.0  # how long to wait for another process's transaction
 
 
 class Store:
@@ -59,26 +55,22 @@ class Store:
     def __init__(self, home: Path) -> None:
         make_folder(home)
         self.home = home
-        self._path = home / FILE
-        with _as_ledger_error(self._path):
-            # SQLite gives its journal the mode of the database, so this makes both private.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._migrate()
+        self._database = Database(home / FILE)
 
     # Runs
 
     def add_run(self, run: RunRecord, shards: Sequence[Shard]) -> None:
         """Remember a run and its shards: durable before any of it is sent."""
-        with self._transaction() as database:
-            _insert(database, "runs", run_row(run))
+        with self._database.writing() as database:
+            insert(database, "runs", run_row(run))
             for shard in shards:
-                _insert(database, "shards", shard_row(shard))
+                insert(database, "shards", shard_row(shard))
 
     def add_shards(self, shards: Sequence[Shard]) -> None:
         """Remember further shards of runs that exist, and that those runs go on."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             for shard in shards:
-                _insert(database, "shards", shard_row(shard))
+                insert(database, "shards", shard_row(shard))
                 database.execute(
                     "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL WHERE id = ?",
                     (RunState.SUBMITTING, shard.run_id),
@@ -91,7 +83,7 @@ class Store:
         ------
         RunNotFoundError
         """
-        with self._connection() as database:
+        with self._database.reading() as database:
             asked = (str(run_id).encode(errors="replace").decode(),)
             row = database.execute("SELECT * FROM runs WHERE id = ?", asked).fetchone()
             if row is None:
@@ -108,13 +100,13 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """Return every run, newest first."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             rows = database.execute("SELECT * FROM runs ORDER BY created_at DESC, id DESC")
             return [read_run(row) for row in rows]
 
     def find(self, key: str) -> RunRecord | None:
         """Return the newest run of a key that was not purged."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             row = database.execute(
                 "SELECT * FROM runs WHERE key = ? AND state != ? ORDER BY created_at DESC LIMIT 1",
                 (key, RunState.PURGED),
@@ -123,7 +115,7 @@ class Store:
 
     def history(self, scope: Scope) -> list[str]:
         """Return the runs of a scope that sent requests of their own, newest first."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             rows = database.execute(
                 "SELECT id FROM runs WHERE origin = ? AND organization = ? AND workspace = ? "
                 "AND state != ? AND EXISTS (SELECT 1 FROM shards WHERE run_id = runs.id) "
@@ -134,19 +126,19 @@ class Store:
 
     def set_state(self, run_id: str, state: RunState, note: str = "") -> None:
         """Remember where a run is."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute(
                 "UPDATE runs SET state = ?, note = ? WHERE id = ?", (state, note, run_id)
             )
 
     def set_policy(self, run_id: str, on_unknown: str) -> None:
         """Remember what to do when a submission of a run cannot be found."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute("UPDATE runs SET on_unknown = ? WHERE id = ?", (on_unknown, run_id))
 
     def purge(self, run_id: str) -> None:
         """Remember that a run's data is gone; its batches may be attached again."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute(
                 "UPDATE runs SET state = ?, note = '' WHERE id = ?", (RunState.PURGED, run_id)
             )
@@ -156,7 +148,7 @@ class Store:
     def mark_ended(self, run_id: str, now: float) -> bool:
         """Remember that every result of a run is here; False when a shard came in meanwhile."""
         settled = (ShardState.COLLECTED, ShardState.WITHDRAWN)
-        with self._transaction() as database:
+        with self._database.writing() as database:
             changed = database.execute(
                 "UPDATE runs SET state = ?, note = '', ended_at = coalesce(ended_at, ?) "
                 "WHERE id = ? AND NOT EXISTS "
@@ -167,7 +159,7 @@ class Store:
 
     def reopen(self, run_id: str) -> None:
         """Remember that a run waits for answers again."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute(
                 "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL WHERE id = ?",
                 (RunState.SUBMITTING, run_id),
@@ -175,7 +167,7 @@ class Store:
 
     def set_cancel(self, run_id: str) -> None:
         """Remember that a run shall be canceled."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute(
                 "UPDATE runs SET cancel = 1, state = ? WHERE id = ?", (RunState.CANCELING, run_id)
             )
@@ -184,7 +176,7 @@ class Store:
 
     def shards(self, run_id: str) -> list[Shard]:
         """Return the shards of a run in their order."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             rows = database.execute(
                 "SELECT * FROM shards WHERE run_id = ? ORDER BY number", (run_id,)
             )
@@ -192,7 +184,7 @@ class Store:
 
     def shard(self, run_id: str, number: int) -> Shard:
         """Return one shard of a run."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             row = database.execute(
                 "SELECT * FROM shards WHERE run_id = ? AND number = ?", (run_id, number)
             )
@@ -209,7 +201,7 @@ class Store:
         now : float or None
             Seconds since 1970 by the server's clock, None when it does not tell.
         """
-        with self._transaction() as database:
+        with self._database.writing() as database:
             changed = database.execute(
                 "UPDATE shards SET state = ?, fence = ?, intended_at = ? "
                 "WHERE run_id = ? AND number = ? AND attempt = ? AND state = ?",
@@ -242,7 +234,7 @@ class Store:
 
         The old attempt may yet turn out to be a batch, so it is remembered as a twin.
         """
-        with self._transaction() as database:
+        with self._database.writing() as database:
             _update(
                 database,
                 shard,
@@ -252,11 +244,11 @@ class Store:
                 attempt=shard.attempt + 1,
                 sha256=sha256,
             )
-            _insert(database, "twins", twin_row(twin_of(shard)))
+            insert(database, "twins", twin_row(twin_of(shard)))
 
     def mark_counted(self, shard: Shard, total: int) -> None:
         """Remember how many requests the batch of an attached run turned out to hold."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute(
                 "UPDATE runs SET rows = ?, requests = ? WHERE id = ?", (total, total, shard.run_id)
             )
@@ -277,13 +269,13 @@ class Store:
 
     def batch_ids(self) -> set[str]:
         """Return every batch id this ledger owns, those of twins too."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             rows = database.execute(f"SELECT batch_id FROM ({OWNED}) WHERE batch_id IS NOT NULL")  # noqa: S608 - our own
             return {row["batch_id"] for row in rows}
 
     def owner(self, batch_id: str) -> str | None:
         """Return the run that a batch belongs to, None for one that this ledger does not know."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             row = database.execute(f"SELECT run_id FROM ({OWNED}) WHERE batch_id = ?", (batch_id,))  # noqa: S608 - our own
             found = row.fetchone()
         return None if found is None else str(found["run_id"])
@@ -292,7 +284,7 @@ class Store:
 
     def twins(self, run_id: str) -> list[Twin]:
         """Return the twins of a run's shards."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             rows = database.execute(
                 "SELECT * FROM twins WHERE run_id = ? ORDER BY number, attempt", (run_id,)
             )
@@ -300,8 +292,8 @@ class Store:
 
     def mark_twin(self, twin: Twin) -> None:
         """Remember what became of a twin."""
-        with self._transaction() as database:
-            _insert(database, "twins", twin_row(twin), "INSERT OR REPLACE")
+        with self._database.writing() as database:
+            insert(database, "twins", twin_row(twin), "INSERT OR REPLACE")
 
     def swap(self, shard: Shard, twin: Twin, batch: Batch) -> None:
         """Take a twin that showed up as the shard's batch, and the shard's own attempt as the twin.
@@ -314,7 +306,7 @@ class Store:
         batch : Batch
             The twin's.
         """
-        with self._transaction() as database:
+        with self._database.writing() as database:
             gone = (twin.run_id, twin.number, twin.attempt)
             database.execute(
                 "DELETE FROM twins WHERE run_id = ? AND number = ? AND attempt = ?", gone
@@ -331,13 +323,13 @@ class Store:
                 **batch_values(batch),
             )
             if shard.state is not ShardState.PLANNED:  # a planned one was never sent
-                _insert(database, "twins", twin_row(twin_of(shard)))
+                insert(database, "twins", twin_row(twin_of(shard)))
 
     # Scopes
 
     def scope(self, origin: str, fingerprint: str) -> Scope | None:
         """Return the scope a credential was last seen to belong to."""
-        with self._connection() as database:
+        with self._database.reading() as database:
             row = database.execute(
                 "SELECT origin, organization, workspace FROM scopes "
                 "WHERE origin = ? AND fingerprint = ?",
@@ -347,78 +339,28 @@ class Store:
 
     def remember_scope(self, fingerprint: str, scope: Scope) -> None:
         """Remember the scope of a credential by the credential's keyed hash."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute(
-                "INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?, NULL)",
                 (scope.origin, fingerprint, scope.organization, scope.workspace),
             )
 
     def secret(self) -> bytes:
         """Return the random bytes that key this ledger's fingerprints."""
-        with self._transaction() as database:
+        with self._database.writing() as database:
             database.execute(
-                "INSERT OR IGNORE INTO secrets VALUES ('fingerprint', ?)",
+                "INSERT OR IGNORE INTO secrets VALUES ('fingerprint', ?, NULL)",
                 (secrets.token_bytes(32),),
             )
             row = database.execute("SELECT value FROM secrets WHERE name = 'fingerprint'")
             return bytes(row.fetchone()["value"])
 
-    # SQLite
-
     def _update(self, shard: Shard, **values: Any) -> None:
-        with self._transaction() as database:
+        with self._database.writing() as database:
             _update(database, shard, **values)
 
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection for one use; they are cheap, and none is shared between threads."""
-        with _as_ledger_error(self._path):
-            database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-            with contextlib.closing(database):
-                database.row_factory = sqlite3.Row
-                # FULL: a commit that returned is on the disk, whatever happens to the power.
-                database.execute("PRAGMA synchronous = FULL")
-                yield database
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as database:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            # Whatever raised before this line closes the connection, and that rolls back.
-            database.execute("COMMIT")
-
-    def _migrate(self) -> None:
-        with self._connection() as database:
-            version = _version(database)
-        if version == len(MIGRATIONS):
-            return
-        with self._transaction() as database:
-            version = _version(database)  # another process may have been first
-            if version > len(MIGRATIONS):
-                msg = (
-                    f"The ledger {self._path} is of version {version}, newer than this package "
-                    f"({len(MIGRATIONS)}). Upgrade claude-batch-pandas."
-                )
-                raise LedgerError(msg)
-            for statements in MIGRATIONS[version:]:
-                for statement in statements:
-                    database.execute(statement)
-            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
-
-def _version(database: sqlite3.Connection) -> int:
-    return int(database.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _insert(
-    database: sqlite3.Connection, table: str, row: Mapping[str, Any], verb: str = "INSERT"
-) -> None:
-    names, marks = ", ".join(row), ", ".join("?" * len(row))
-    database.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
-
-
-def _update(database: sqlite3.Connection, shard: Shard, **values: Any) -> None:
+def _update(database: Connection, shard: Shard, **values: Any) -> None:
     columns = ", ".join(f"{name} = ?" for name in values)
     changed = database.execute(
         f"UPDATE shards SET {columns} WHERE run_id = ? AND number = ? AND attempt = ?",  # noqa: S608 - our own names
@@ -431,14 +373,3 @@ def _update(database: sqlite3.Connection, shard: Shard, **values: Any) -> None:
             "call again."
         )
         raise LedgerError(msg)
-
-
-@contextlib.contextmanager
-def _as_ledger_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        if isinstance(error, LedgerError):
-            raise
-        msg = f"The ledger {path} cannot be used: {error}. Check the disk and the permissions."
-        raise LedgerError(msg) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -19,6 +20,21 @@ from claude_batch_pandas.records import (
 )
 
 Row = Any  # whatever dict() makes columns and values of; sqlite3.Row, to the store
+
+SEALED = ("runs", "shards", "twins", "scopes", "secrets")  # tables whose rows carry their own hash
+
+
+def _sealing(table: str) -> Sequence[str]:
+    """Return what gives a table its seals; whatever changes a row breaks the seal of it."""
+    return (
+        f"ALTER TABLE {table} ADD COLUMN seal TEXT",
+        f"CREATE INDEX {table}_unsealed ON {table} (seal) WHERE seal IS NULL",
+        f"""
+        CREATE TRIGGER {table}_unseal AFTER UPDATE ON {table} WHEN OLD.seal IS NEW.seal
+        BEGIN UPDATE {table} SET seal = NULL WHERE rowid = NEW.rowid; END
+        """,  # noqa: S608 - our own names
+    )
+
 
 # Each entry brings a ledger one version up, in one transaction with the version number itself.
 MIGRATIONS: Sequence[Sequence[str]] = (
@@ -98,8 +114,19 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             PRIMARY KEY (run_id, number, attempt)
         ) STRICT
         """,
+        *(statement for table in SEALED for statement in _sealing(table)),
     ),
 )
+
+
+def seal_of(row: Row) -> str:
+    """Return the hash of a row that its column `seal` should hold."""
+    values = [
+        [name, value.hex() if isinstance(value, bytes) else value]
+        for name, value in dict(row).items()
+        if name not in {"seal", "rowid"}
+    ]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def run_row(run: RunRecord) -> dict[str, Any]:
@@ -131,7 +158,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
 
 def read_run(row: Row) -> RunRecord:
     """Return the run of a row."""
-    values = dict(row)
+    values = _unsealed(row)
     scope = Scope(values.pop("origin"), values.pop("organization"), values.pop("workspace"))
     values["sources"] = tuple(json.loads(values["sources"]))
     values["reasons"] = tuple((status, why) for status, why in json.loads(values["reasons"]))
@@ -163,13 +190,17 @@ def shard_row(shard: Shard) -> dict[str, Any]:
 
 def read_shard(row: Row) -> Shard:
     """Return the shard of a row."""
-    values = dict(row)
+    values = _unsealed(row)
     values["betas"] = tuple(json.loads(values["betas"]))
     values["state"] = ShardState(values["state"])
     values["complete"] = bool(values["complete"])
     counts = values["counts"]
     values["counts"] = None if counts is None else Counts(**json.loads(counts))
     return Shard(**values)
+
+
+def _unsealed(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in dict(row).items() if name != "seal"}
 
 
 def twin_of(shard: Shard) -> Twin:
@@ -192,7 +223,7 @@ def twin_row(twin: Twin) -> dict[str, Any]:
 
 def read_twin(row: Row) -> Twin:
     """Return the twin of a row."""
-    values = dict(row)
+    values = _unsealed(row)
     values["settled"] = bool(values["settled"])
     values["dollars"] = Decimal(values["dollars"])
     return Twin(**values)

@@ -134,7 +134,7 @@ def test_map_that_cannot_be_read_is_told(spool: Spool, size: int) -> None:
 
 def test_map_that_is_missing_is_told(spool: Spool) -> None:
     """A run without a map is an error of the ledger."""
-    with pytest.raises(LedgerError, match=r"rows\.npy cannot be read \(FileNotFoundError\)"):
+    with pytest.raises(LedgerError, match=r"rows\.npy cannot be read \(No such file"):
         catalog.load(spool.folder("nothing"))
 
 

@@ -24,7 +24,7 @@ from claude_batch_pandas.records import RunRecord, Scope, Shard
 from claude_batch_pandas.rendering import Recipe, Renderer
 from claude_batch_pandas.requests import CUSTOM_ID, MAX_REQUESTS
 from claude_batch_pandas.sharding import MAX_BATCH_BYTES, PLANNED_BYTES
-from claude_batch_pandas.spool import Spool
+from claude_batch_pandas.spool import Spool, read_sealed
 from tests.strategies import texts
 
 SCOPE = Scope("https://api.example", "org_1", "wrkspc_1")
@@ -235,7 +235,7 @@ def test_a_run_that_knows_everything_has_no_shards(spool: Spool) -> None:
 def test_what_a_run_asked_is_kept_to_check_frames_later(spool: Spool) -> None:
     """The recipe reads back as it was."""
     draft = plan(spool, ["a"], betas=("x-1",), on_missing="empty")
-    recipe = Recipe.load((spool.folder("r") / RECIPE).read_bytes())
+    recipe = Recipe.load(read_sealed(spool.folder("r") / RECIPE))
 
     assert draft.record.rows == 1
     assert recipe == Recipe(template="{text}", params=PARAMS, on_missing="empty", betas=("x-1",))

@@ -99,7 +99,7 @@ def set_version(path: Path, version: int) -> None:
 
 def test_commits_wait_for_the_disk(store: Store) -> None:
     """Every connection syncs at every commit, and the journal is one that makes this hold."""
-    with store._connection() as database:
+    with store._database.reading() as database:
         synchronous = database.execute("PRAGMA synchronous").fetchone()[0]
         journal = database.execute("PRAGMA journal_mode").fetchone()[0]
 
