@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.results import DOUBTFUL
+from tests.soak import fuzz
 from tests.strategies import line, message, read_all, read_one, succeeded, tags_of, texts, usage
 
 TEXT = {"type": "text", "text": "hi"}
@@ -362,3 +363,13 @@ def test_writes_without_a_split_are_for_five_minutes() -> None:
     assert found.usage is not None
 
     assert (found.usage.cache_write_5m_tokens, found.usage.cache_write_1h_tokens) == (30, 0)
+
+
+@pytest.mark.parametrize("seed", range(len(fuzz.SEEDS)))
+def test_what_the_fuzzer_starts_from_holds(seed: int) -> None:
+    """So does every prefix of it, and every copy with one byte changed."""
+    data = fuzz.SEEDS[seed]
+    step = max(1, len(data) // 60)
+    for i in range(0, len(data), step):
+        fuzz.check(data[:i])
+        fuzz.check(data[:i] + bytes([data[i] ^ 0x15]) + data[i + 1 :])
