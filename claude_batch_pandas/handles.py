@@ -230,8 +230,9 @@ class Run:
         -------
         pandas.DataFrame
             On the saved index: ``status``, ``error``, ``text`` (raw), ``stop_reason``, ``model``,
-            ``request_id``, ``run``, ``shard``, ``attempts``, tokens by kind (Int64) and
-            ``dollars`` (US dollars, Float64, missing where the price is unknown).
+            ``request_id``, ``run``, ``shard``, ``attempts`` (batches it was part of), ``retried``
+            (why each attempt but the last was not enough), tokens by kind (Int64) and ``dollars``
+            (US dollars of the last attempt, Float64, missing where the price is unknown).
         """
         self._refuse_gone()
         record = self._record
