@@ -1,38 +1,49 @@
-"""The only file that talks through anthropic: create, retrieve, list, cancel, download.
+"""All that is asked of the API: create, retrieve, list, cancel, download.
 
 Every call is one HTTP request: no SDK retries (a lost answer would be a second paid batch), no
 redirects (a 307 sends the prompts again), a fresh connection (a stale one fails ambiguously), and
-always to our base URL, never to the host a `results_url` names. Answers are read as plain JSON
-and checked here, because the SDK's classes accept anything.
+always to our base URL, never to the host a `results_url` names. Answers are read up to a limit, as
+plain JSON, and checked, because the SDK reads without end and its classes accept anything.
 
-SDK and httpx2 exceptions carry the key and the whole body. None leaves this file, not even as the
-context of one of ours.
+`exchange` makes the one request, and keeps the SDK's exceptions to itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+import logging
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from claude_batch_pandas.addresses import is_loopback, origin_of
+from claude_batch_pandas.addresses import (
+    check_transport,
+    has_version,
+    is_loopback,
+    origin_of,
+    server_of,
+)
 from claude_batch_pandas.exceptions import (
+    ENDLESS,
     UNSENT,
-    UNWRITABLE,
     APIError,
     CredentialsError,
     InputError,
 )
+from claude_batch_pandas.exchange import NO_CREDENTIALS, Reply, blocks_of, open_once, send_once
+from claude_batch_pandas.lines import MAX_LINE
 from claude_batch_pandas.records import Batch, Scope
 from claude_batch_pandas.replies import (
     check_batch_id,
     read_batch,
     read_date,
     read_json,
-    read_retry_after,
 )
+from claude_batch_pandas.sharding import MAX_BATCH_REQUESTS
 from claude_batch_pandas.spool import Body
+from claude_batch_pandas.words import plain
 
 if TYPE_CHECKING:
     import anthropic
@@ -40,16 +51,9 @@ if TYPE_CHECKING:
 
 BATCHES = "/v1/messages/batches"
 PAGE = 1000  # batches per list call, the API's maximum
+MAX_RESULT = 4_000_000  # bytes a request on average; 300,000 tokens are two million
 
-NO_CREDENTIALS = (
-    "No credentials for the Claude API were found. Give one of: the environment variable "
-    "ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN; a profile (ANTHROPIC_PROFILE, or the active one "
-    "in ~/.config/anthropic); client=anthropic.Anthropic(api_key=...). To try without a key, run "
-    "`claude-batch emulate` and set ANTHROPIC_BASE_URL to the address it prints. Nothing was "
-    "sent; the same call works once there is one."
-)
-
-Answer = TypeVar("Answer")
+log = logging.getLogger(__name__)
 
 
 class Listing(NamedTuple):
@@ -67,6 +71,8 @@ class Client:
     ----------
     sdk : anthropic.Anthropic, optional
         The user's own client; default: built from the environment as the SDK does.
+    allow_http : bool
+        Take an address that is not encrypted, and not this machine, too.
 
     Attributes
     ----------
@@ -78,16 +84,22 @@ class Client:
     Raises
     ------
     InputError
-        For a client that cannot send message batches.
+        For a client that cannot send message batches, or an address that is not safe.
     CredentialsError
         When there is nothing to sign a request with, unless the origin is this machine.
     """
 
-    def __init__(self, sdk: Any = None) -> None:
+    def __init__(self, sdk: Any = None, *, allow_http: bool = False) -> None:
 
         self._sdk: anthropic.Anthropic = _build() if sdk is None else _accept(sdk)
         self.origin = origin_of(str(self._sdk.base_url))
         self.date: float | None = None
+        self._has_noted_host = False
+        if not allow_http:
+            check_transport(self.origin)
+        if has_version(self.origin):
+            words = f"The API's address {self.origin!r} ends in /v1, and requests will go to /v1/v1"
+            warnings.warn(f"{words}/messages. Leave /v1 out of it.", UserWarning, stacklevel=2)
         if not _has_credentials(self._sdk):
             if not is_loopback(self.origin):
                 raise CredentialsError(NO_CREDENTIALS)
@@ -135,19 +147,14 @@ class Client:
         if betas:
             headers["anthropic-beta"] = ",".join(betas)
 
-        def send() -> httpx2.Response:
-            return self._sdk.post(
-                BATCHES, cast_to=_response(), content=body, options=_once(headers)
-            )
-
         try:
-            answer = _ask(send)
+            answer = self._send("post", BATCHES, headers, content=body)
         except APIError as error:
             if body.was_sent or error.code is not None:
                 raise
             cut = error.because(f"{error} The batch was not sent whole, so there is none.")
         else:
-            return _read(answer)
+            return self._read(answer)
         cut.code = UNSENT
         raise cut
 
@@ -158,7 +165,7 @@ class Client:
         ------
         APIError
         """
-        batch = _read(self._get(f"{BATCHES}/{check_batch_id(batch_id)}"))
+        batch = self._read(self._get(f"{BATCHES}/{check_batch_id(batch_id)}"))
         if batch.id != batch_id:
             msg = (
                 f"Asked for batch {batch_id}, the server answered with another one. Check what "
@@ -223,12 +230,7 @@ class Client:
         ------
         APIError
         """
-
-        def send() -> httpx2.Response:
-            path = f"{BATCHES}/{check_batch_id(batch_id)}"
-            return self._sdk.delete(path, cast_to=_response(), options=_once({}))
-
-        _ask(send)
+        self._send("delete", f"{BATCHES}/{check_batch_id(batch_id)}", {})
 
     def cancel(self, batch_id: str) -> Batch:
         """Ask the API to cancel a batch; what is done stays done.
@@ -237,44 +239,36 @@ class Client:
         ------
         APIError
         """
+        return self._read(self._send("post", f"{BATCHES}/{check_batch_id(batch_id)}/cancel", {}))
 
-        def send() -> httpx2.Response:
-            path = f"{BATCHES}/{check_batch_id(batch_id)}/cancel"
-            return self._sdk.post(path, cast_to=_response(), options=_once({}))
-
-        return _read(_ask(send))
-
-    def download(self, batch_id: str) -> Generator[bytes]:
+    def download(self, batch_id: str, requests: int = MAX_BATCH_REQUESTS) -> Generator[bytes]:
         """Yield the raw bytes of a batch's results.
+
+        Parameters
+        ----------
+        batch_id : str
+        requests : int
+            How many the batch has: answers of any length fit, a file without end does not.
 
         Raises
         ------
         APIError
-            Also in the middle, when the connection is cut.
+            Also in the middle, when the connection is cut or the file does not end.
         """
-        headers = {"Accept": "application/binary", "Accept-Encoding": "identity"}
-
-        def send() -> httpx2.Response:
-            path = f"{BATCHES}/{check_batch_id(batch_id)}/results"
-            answer: httpx2.Response = self._sdk.get(
-                path,
-                cast_to=_response(),
-                stream=True,
-                stream_cls=_no_stream(),
-                options=_once(headers),
-            )
-            return answer
-
-        response = _ask(send)
-        try:
-            blocks = response.iter_bytes()
-            while True:
-                block = _ask(lambda: next(blocks, None))
-                if block is None:
-                    return
+        limit = requests * MAX_RESULT + MAX_LINE
+        path = f"{BATCHES}/{check_batch_id(batch_id)}/results"
+        response = open_once(self._sdk, "get", path, {"Accept": "application/binary"})
+        size = 0
+        with contextlib.closing(blocks_of(response)) as blocks:
+            for block in blocks:
+                size += len(block)
+                if size > limit:
+                    msg = (
+                        f"The server sent more than {limit:,} bytes as the results of batch "
+                        f"{batch_id}, so they are none. Check what ANTHROPIC_BASE_URL leads to."
+                    )
+                    raise APIError(msg, code=ENDLESS)
                 yield block
-        finally:
-            response.close()
 
     def scope(self) -> Scope:
         """Ask the API which organization and workspace this credential belongs to.
@@ -285,34 +279,37 @@ class Client:
         """
         return self.list(limit=1).scope
 
-    def _page(
-        self, query: Mapping[str, Any]
-    ) -> tuple[httpx2.Response, dict[str, Any], Sequence[Batch]]:
+    def _page(self, query: Mapping[str, Any]) -> tuple[Reply, dict[str, Any], Sequence[Batch]]:
         """Return one page of the list: the answer, its JSON, its batches."""
         answer = self._get(BATCHES, query)
-        page = read_json(answer.status_code, answer.content)
+        page = read_json(answer.status, answer.content)
         data = page.get("data")
         if not isinstance(data, list):
             msg = (
-                f"The server answered {answer.status_code} with a list of batches that has no "
+                f"The server answered {answer.status} with a list of batches that has no "
                 "data. Check what ANTHROPIC_BASE_URL leads to."
             )
-            raise APIError(msg, status=answer.status_code)
+            raise APIError(msg, status=answer.status)
         return answer, page, [read_batch(item) for item in data]
 
-    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> httpx2.Response:
-        def send() -> httpx2.Response:
-            options = _once({})
-            if query:
-                options["params"] = dict(query)
-            return self._sdk.get(path, cast_to=_response(), options=options)
-
-        answer = _ask(send)
+    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Reply:
+        answer = self._send("get", path, {}, query=query)
         self.date = read_date(answer.headers)
         return answer
 
-    def _scope(self, response: httpx2.Response) -> Scope:
-        headers = response.headers
+    def _send(self, verb: str, path: str, headers: Mapping[str, str], **more: Any) -> Reply:
+        return send_once(self._sdk, verb, path, headers, **more)
+
+    def _read(self, answer: Reply) -> Batch:
+        value = read_json(answer.status, answer.content)
+        there = server_of(str(value.get("results_url") or ""))
+        if there and there != server_of(self.origin) and not self._has_noted_host:
+            self._has_noted_host = True
+            log.info("Results are read from %s, not from %s.", self.origin, plain(there))
+        return read_batch(value)
+
+    def _scope(self, answer: Reply) -> Scope:
+        headers = answer.headers
         return Scope(
             self.origin,
             headers.get("anthropic-organization-id", ""),
@@ -375,96 +372,3 @@ def _has_credentials(sdk: anthropic.Anthropic) -> bool:
         if isinstance(value, str) and value
     }
     return sdk.credentials is not None or bool(names & {"authorization", "x-api-key"})
-
-
-def _response() -> type[httpx2.Response]:
-    import httpx2
-
-    return httpx2.Response
-
-
-def _no_stream() -> Any:
-    import anthropic
-
-    return anthropic.Stream[Any]  # never made: with cast_to=Response the raw response comes back
-
-
-def _once(headers: Mapping[str, str]) -> Any:
-    """Return the SDK options of a request that is sent exactly once."""
-    return {
-        "headers": {"Connection": "close", **headers},
-        "max_retries": 0,
-        "follow_redirects": False,
-    }
-
-
-def _read(response: httpx2.Response) -> Batch:
-    return read_batch(read_json(response.status_code, response.content))
-
-
-def _ask(send: Callable[[], Answer]) -> Answer:
-    """Do one thing with the SDK; its exceptions become ours, with nothing of theirs attached."""
-    import anthropic
-    import httpx2
-
-    try:
-        return send()
-    except anthropic.APIStatusError as error:
-        failure: Exception = _status_error(error)
-    except anthropic.APIConnectionError as error:
-        failure = _connection_error(error)
-    except (anthropic.AnthropicError, httpx2.HTTPError, httpx2.StreamError) as error:
-        failure = APIError(f"The connection to the API broke ({type(error).__name__}).")
-    except TypeError as error:
-        if "authentication" not in str(error):
-            raise
-        failure = CredentialsError(NO_CREDENTIALS)
-    except UnicodeEncodeError:  # headers are written before anything is sent
-        failure = _unwritable()
-    # Raised out here, so that the SDK's exception is not even the context of ours.
-    raise failure
-
-
-def _status_error(error: anthropic.APIStatusError) -> APIError:
-    envelope = error.body if isinstance(error.body, Mapping) else {}
-    is_genuine = envelope.get("type") == "error" and isinstance(envelope.get("error"), Mapping)
-    told = error.api_message if is_genuine else None
-    words = told if isinstance(told, str) and told else "no explanation came with it"
-    kind = error.type if is_genuine else None
-    label = f"{error.status_code} {kind}" if kind else f"{error.status_code}"
-    return APIError(
-        f"The API answered {label}: {_sentence(words[:500])}",
-        status=error.status_code,
-        type=kind,
-        code=error.error_code if is_genuine else None,
-        request_id=error.request_id,
-        retry_after=read_retry_after(error.response.headers),
-    )
-
-
-def _sentence(words: str) -> str:
-    return words if words.rstrip().endswith((".", "!", "?")) else f"{words.rstrip()}."
-
-
-def _unwritable() -> APIError:
-    return APIError(
-        "The request has a header that HTTP cannot carry, so nothing was sent. Does the key, the "
-        "token or a beta hold a line break, a blank or a letter outside ASCII? Strip it.",
-        code=UNWRITABLE,
-    )
-
-
-def _connection_error(error: anthropic.APIConnectionError) -> APIError:
-    import httpx2
-
-    cause = error.__cause__
-    # These happen before a byte of the request leaves, so nothing can have been created.
-    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
-        return APIError(
-            f"The API could not be reached ({type(cause).__name__}); check the network and "
-            "ANTHROPIC_BASE_URL.",
-            code=UNSENT,
-        )
-    if isinstance(cause, httpx2.LocalProtocolError) and "header" in str(cause).lower():
-        return _unwritable()
-    return APIError(f"The connection to the API broke ({type(cause or error).__name__}).")

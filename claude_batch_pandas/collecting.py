@@ -7,6 +7,7 @@ downloaded again, three times in all; what is still missing then costs those row
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -15,8 +16,9 @@ from typing import NamedTuple
 
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.records import Batch, Shard
+from claude_batch_pandas.resending import lines_of
 from claude_batch_pandas.results import read_tags
-from claude_batch_pandas.spool import PART, Writing, move, read_line_blocks, read_lines
+from claude_batch_pandas.spool import PART, Writing, move, read_blocks, read_line_blocks
 
 MAX_DOWNLOADS = 3
 ARCHIVED = "its results are gone from the server"
@@ -76,7 +78,7 @@ def collect(
         for _ in range(MAX_DOWNLOADS):
             with Writing(path) as file:
                 if not batch.archived:
-                    for block in client.download(_id(shard)):
+                    for block in client.download(_id(shard), batch.counts.total):
                         file.write(block)
                 check = verify(file.temporary, names, batch)
                 if not check.problem:
@@ -118,10 +120,10 @@ def _without_echoes(path: Path, tags: Sequence[tuple[str, str]]) -> list[tuple[s
     """Return tags with lines that stand twice, byte for byte, counted once."""
     times = Counter(name for name, _ in tags)
     lines: dict[str, set[bytes]] = {}
-    for line in read_lines(path):
+    for line in lines_of(read_blocks(path)):
         for tag in chain.from_iterable(read_tags([line])):
             if tag is not None and times[tag[0]] > 1:
-                lines.setdefault(tag[0], set()).add(line)
+                lines.setdefault(tag[0], set()).add(hashlib.sha256(line).digest())
     echoes = {name for name, different in lines.items() if len(different) == 1}
     once = {name: (name, kind) for name, kind in tags if name in echoes}
     return [tag for tag in tags if tag[0] not in echoes] + list(once.values())

@@ -25,6 +25,9 @@ from __future__ import annotations
 UNSENT = "unsent"  # no connection was made; it passes by itself
 UNWRITABLE = "unwritable"  # HTTP cannot carry the request; a person is needed
 
+# And of an answer that no server of the API gives; a person is needed.
+ENDLESS = "endless"  # too large to be what was asked for, or compressed so that it could be
+
 
 class BatchError(Exception):
     """Something went wrong in claude_batch_pandas."""
@@ -68,7 +71,7 @@ class APIError(BatchError):
         The API's error type, such as ``"rate_limit_error"``.
     code : str or None
         The API's finer error code, such as ``"enforced_spend_limit_reached"``, or ``"unsent"``
-        or ``"unwritable"`` when nothing was sent.
+        or ``"unwritable"`` when nothing was sent, ``"endless"`` when an answer was not the API's.
     request_id : str or None
         What Anthropic's support asks for.
     retry_after : float or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from enum import Enum
 
-from claude_batch_pandas.exceptions import UNSENT, UNWRITABLE, APIError, CredentialsError
+from claude_batch_pandas.exceptions import ENDLESS, UNSENT, UNWRITABLE, APIError, CredentialsError
 
 GROWTH = 1.5
 JITTER = 0.1  # of the wait, so that many runs do not ask in step
@@ -84,7 +84,7 @@ def judge(error: APIError | CredentialsError, lasted: float) -> Verdict:
     if isinstance(error, CredentialsError):
         return Verdict.PAUSE
     status = error.status
-    if error.code == UNWRITABLE:
+    if error.code in {UNWRITABLE, ENDLESS}:
         return Verdict.PAUSE
     if status is None or status in {429, 404} or status >= 500 or status < 400:  # noqa: PLR2004
         return Verdict.PAUSE if status == 404 and lasted >= LASTING else Verdict.WAIT  # noqa: PLR2004

@@ -13,9 +13,12 @@ import orjson
 
 from claude_batch_pandas.exceptions import APIError, InputError
 from claude_batch_pandas.records import Batch, Counts
+from claude_batch_pandas.words import plain
 
 BATCH_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,255}")
 STATUSES = frozenset({"in_progress", "canceling", "ended"})
+MAX_WORDS = 500  # characters of an error that are shown
+MAX_COUNT = 1_000_000_000  # requests; what is more is no count
 MAX_RETRY_AFTER = 900.0  # seconds; the SDK would sleep for 49 days when told to
 
 Headers = Mapping[str, str]
@@ -75,7 +78,8 @@ def read_batch(value: Any) -> Batch:
             archived=bool(value.get("archived_at")),
         )
         is_batch = value["type"] == "message_batch" and batch.processing_status in STATUSES
-        if is_batch and BATCH_ID.fullmatch(batch.id):
+        are_counts = all(0 <= getattr(batch.counts, n) <= MAX_COUNT for n in Counts.__slots__)
+        if is_batch and are_counts and BATCH_ID.fullmatch(batch.id):
             return batch
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         pass
@@ -84,6 +88,45 @@ def read_batch(value: Any) -> Batch:
         "portal?) and ANTHROPIC_BASE_URL."
     )
     raise APIError(msg)
+
+
+def read_error(status: int, headers: Headers, content: bytes) -> APIError:
+    """Return the error that an answer is, in the API's own words where they are the API's.
+
+    Parameters
+    ----------
+    status : int
+    headers : mapping of str to str
+    content : bytes
+        The body, or its beginning.
+    """
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        value = None
+    is_genuine = isinstance(value, dict) and value.get("type") == "error"
+    told = value["error"] if is_genuine and isinstance(value.get("error"), dict) else {}
+    details = told.get("details")
+    words = _text(told.get("message")) or "no explanation came with it"
+    kind = _text(told.get("type"))
+    label = f"{status} {kind}" if kind else f"{status}"
+    return APIError(
+        f"The API answered {label}: {_sentence(words[:MAX_WORDS])}",
+        status=status,
+        type=kind,
+        code=_text(details.get("error_code")) if isinstance(details, dict) else None,
+        request_id=_text(headers.get("request-id")),
+        retry_after=read_retry_after(headers),
+    )
+
+
+def _text(value: Any) -> str | None:
+    """Return what a server says as plain words, None when it says nothing."""
+    return (plain(value) or None) if isinstance(value, str) else None
+
+
+def _sentence(words: str) -> str:
+    return words if words.rstrip().endswith((".", "!", "?")) else f"{words.rstrip()}."
 
 
 def read_retry_after(headers: Headers) -> float | None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.exceptions import InputError, LedgerError
+from claude_batch_pandas.lines import cut_lines
 from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt, with_max_tokens
 from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits
@@ -173,7 +174,7 @@ def retry_shards(
 def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the lines of a download as they come; the caller stops when it has enough."""
     pieces: list[bytes] = []
-    for block in blocks:
+    for block in cut_lines(blocks):
         head, *rest = block.split(b"\n")
         pieces.append(head)
         if rest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -26,31 +26,35 @@ UNREADABLE = "no readable result; it may have been paid"
 DOUBTFUL = "unreadable"  # the error_type of what may have been answered, and paid
 
 
+# A number that no answer has makes its usage unknown; in a column it would end the whole run.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+
+
 class _Part(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
 
 
 class _CacheCreation(msgspec.Struct, gc=False):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_5m_input_tokens: Count | None = None
+    ephemeral_1h_input_tokens: Count | None = None
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
+    thinking_tokens: Count | None = None
 
 
 class _ServerTools(msgspec.Struct, gc=False):
-    web_search_requests: int | None = None
+    web_search_requests: Count | None = None
 
 
 class Usage(msgspec.Struct, gc=False):
     """Tokens of one answer by kind, named and counted as the API does; None means 0."""
 
-    input_tokens: int | None = None  # what no cache served
-    output_tokens: int | None = None  # thinking included
-    cache_creation_input_tokens: int | None = None  # written to a cache, for 5 minutes or an hour
-    cache_read_input_tokens: int | None = None
+    input_tokens: Count | None = None  # what no cache served
+    output_tokens: Count | None = None  # thinking included
+    cache_creation_input_tokens: Count | None = None  # written to a cache, for 5 minutes or an hour
+    cache_read_input_tokens: Count | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
     server_tool_use: _ServerTools | None = None

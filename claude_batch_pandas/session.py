@@ -6,7 +6,9 @@ Every door (accessor, command line, functions) comes through here.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
+import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -46,7 +48,8 @@ EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
 
 clock: Clock = SystemClock()
 crew = Crew()
-_clients: dict[tuple[tuple[str, str], ...], Client] = {}
+_clients: dict[bytes, Client] = {}  # by `_environment`
+_SALT = secrets.token_bytes(32)
 
 
 def submit(data: Any, call: Call) -> Run:
@@ -175,7 +178,7 @@ def _connector(sdk: Any) -> Callable[[], Client]:
     """Return what makes the client; a wrong one is told of at once, a missing key when called."""
     if sdk is None:
         return _client
-    given = Client(sdk)
+    given = Client(sdk, allow_http=options.allow_http)
     return lambda: given
 
 
@@ -195,10 +198,17 @@ def build_engine(sdk: Any) -> Engine:
 
 def _client() -> Client:
     """Return the client of the environment as it is now; one that failed is tried anew."""
-    key = tuple(sorted(item for item in os.environ.items() if item[0].startswith("ANTHROPIC_")))
-    if key not in _clients:
-        _clients[key] = Client()
-    return _clients[key]
+    mark = _environment()
+    if mark not in _clients:
+        _clients[mark] = Client(allow_http=options.allow_http)
+    return _clients[mark]
+
+
+def _environment() -> bytes:
+    """Return what tells one environment from another, and shows no key in a traceback."""
+    found = sorted(item for item in os.environ.items() if item[0].startswith("ANTHROPIC_"))
+    seen = repr((found, options.allow_http)).encode(errors="surrogateescape")
+    return hashlib.blake2b(seen, key=_SALT).digest()
 
 
 def look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:

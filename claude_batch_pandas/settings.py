@@ -61,6 +61,13 @@ def _on_unknown(name: str, value: Any) -> str:
     return str(value)
 
 
+def _yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        msg = f"options.{name} must be True or False, not {value!r}."
+        raise InputError(msg)
+    return value
+
+
 def _progress(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return "auto" if value else "none"
@@ -81,6 +88,7 @@ CHECKS: Mapping[str, tuple[Any, Callable[[str, Any], Any]]] = {
     "max_cost_per_day": (None, _positive_or_none),
     "confirm_above": (10.0, _positive_or_none),
     "progress": ("auto", _progress),
+    "allow_http": (False, _yes_or_no),
 }
 ENVIRONMENT = {"model": "CLAUDE_BATCH_MODEL"}
 
@@ -108,6 +116,8 @@ class Options:
     max_cost_per_day, confirm_above : float or None
         US dollars. Kept, but not enforced yet: nothing is refused or asked because of them.
     progress : {"auto", "bar", "log", "none"} or callable, default "auto"
+    allow_http : bool, default False
+        Send the key and the prompts to an unencrypted address of another machine, too.
 
     Raises
     ------
@@ -133,6 +143,7 @@ class Options:
     max_cost_per_day: float | None
     confirm_above: float | None
     progress: Any
+    allow_http: bool
 
     def __init__(self) -> None:
         object.__setattr__(self, "_set", {})

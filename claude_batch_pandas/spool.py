@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.lines import cut_lines
 
 try:
     import fcntl
@@ -252,10 +253,10 @@ def read_lines(path: Path) -> Iterator[bytes]:
 def read_line_blocks(path: Path) -> Iterator[bytes]:
     r"""Yield a file in blocks of whole lines; only the last may lack its ``\n``.
 
-    A line longer than a block is collected in pieces and joined once.
+    A line longer than a block is collected in pieces and joined once; one beyond all reason is cut.
     """
     pieces: list[bytes] = []
-    for block in read_blocks(path):
+    for block in cut_lines(read_blocks(path)):
         end = block.rfind(b"\n") + 1
         if end:
             yield b"".join([*pieces, block[:end]])

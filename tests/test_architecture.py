@@ -18,10 +18,30 @@ NAME = "claude_batch_pandas"
 
 # From the bottom up; a module imports only from lower layers or, beside it, from the same one.
 LAYERS = [
-    {"exceptions", "records", "settings", "clock"},
-    {"templates", "requests", "sharding", "results", "models", "rendering", "replies", "tables"},
+    {"exceptions", "records", "settings", "clock", "words"},
+    {
+        "templates",
+        "requests",
+        "sharding",
+        "results",
+        "models",
+        "rendering",
+        "replies",
+        "tables",
+        "lines",
+    },
     {"rows", "functions", "causes"},
-    {"database", "addresses", "polling", "deadlines", "reconcile", "money", "spool", "locks"},
+    {
+        "database",
+        "addresses",
+        "exchange",
+        "polling",
+        "deadlines",
+        "reconcile",
+        "money",
+        "spool",
+        "locks",
+    },
     {"client", "store", "catalog", "holding", "progress", "widgets", "report"},
     {"answers", "frames", "indexes", "collecting", "resending", "attaching"},
     {"engine", "patience", "planning", "retrying", "matching", "accounts", "verifying"},
@@ -37,8 +57,8 @@ LAYERS = [
 
 # Where each foreign library may be imported; beside them, numpy carries arrays between files.
 HOMES = {
-    "anthropic": {"client", "accessor", "calls", "finding", "session"},
-    "httpx2": {"client"},
+    "anthropic": {"client", "exchange", "accessor", "calls", "finding", "session"},
+    "httpx2": {"client", "exchange"},
     "pandas": {"frames", "indexes", "accessor", "cli", "demo", "finding", "session", "handles"},
     "ipywidgets": {"widgets"},
     "IPython": {"widgets"},

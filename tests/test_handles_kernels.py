@@ -377,7 +377,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no 
 def test_a_forked_child_begins_anew(frame: pd.DataFrame, sdk: Any) -> None:
     """Its parent's threads did not come along, nor may it use the parent's connections."""
     run = frame.claude.submit("{text}", client=sdk)
-    session._clients[()] = session.build_engine(sdk).client
+    session._clients[b""] = session.build_engine(sdk).client
     child = os.fork()
     if not child:
         os._exit(0 if session.crew.at_work(run.id) is None and not session._clients else 1)
