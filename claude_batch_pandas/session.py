@@ -25,6 +25,7 @@ from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
+from claude_batch_pandas.folders import place_warning
 from claude_batch_pandas.functions import FunctionRenderer, renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.planning import INDEX, Draft, Planner
@@ -49,6 +50,7 @@ EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
 clock: Clock = SystemClock()
 crew = Crew()
 _clients: dict[bytes, Client] = {}  # by `_environment`
+_warned_of: set[Path] = set()  # ledgers in bad places, each told of once
 _SALT = secrets.token_bytes(32)
 
 
@@ -185,6 +187,10 @@ def _connector(sdk: Any) -> Callable[[], Client]:
 def build_engine(sdk: Any) -> Engine:
     """Return what drives runs, over a client that the user built or over the environment's."""
     home = ledger_home()
+    words = place_warning(home)
+    if words and home not in _warned_of:
+        _warned_of.add(home)
+        warnings.warn(words, UserWarning, stacklevel=4)
     return Engine(
         connect=_connector(sdk),
         store=Store(home),

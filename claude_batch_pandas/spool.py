@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.folders import check_private, make_folder, make_home
 from claude_batch_pandas.lines import cut_lines
 
 try:
@@ -42,13 +43,14 @@ class Spool:
     Raises
     ------
     LedgerError
-        When the folder cannot be made or written.
+        When the folder cannot be made or written, or is not private.
     """
 
     def __init__(self, home: Path) -> None:
         self.root = home / "runs"
-        make_folder(home)
+        make_home(home)
         make_folder(self.root)
+        check_private(self.root)
 
     def folder(self, run_id: str) -> Path:
         """Return the folder of a run."""
@@ -271,21 +273,6 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with _as_ledger_error(f"read {path}"), path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder that only its owner can enter.
-
-    Raises
-    ------
-    LedgerError
-    """
-    with _as_ledger_error(f"make the folder {path}; set CLAUDE_BATCH_HOME to one you can write"):
-        # mkdir's own parents=True would make them with the mode of the umask.
-        for folder in [*reversed(path.parents), path]:
-            if not folder.exists():
-                folder.mkdir(mode=0o700, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def sync_folder(path: Path) -> None:

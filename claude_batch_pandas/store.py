@@ -13,6 +13,7 @@ from typing import Any
 
 from claude_batch_pandas.database import Connection, Database, insert
 from claude_batch_pandas.exceptions import LedgerError, RunNotFoundError
+from claude_batch_pandas.folders import make_home
 from claude_batch_pandas.records import (
     Batch,
     RunRecord,
@@ -22,7 +23,6 @@ from claude_batch_pandas.records import (
     ShardState,
     Twin,
 )
-from claude_batch_pandas.spool import make_folder
 from claude_batch_pandas.tables import (
     batch_values,
     read_run,
@@ -53,7 +53,7 @@ class Store:
     """
 
     def __init__(self, home: Path) -> None:
-        make_folder(home)
+        make_home(home)
         self.home = home
         self._database = Database(home / FILE)
 

@@ -31,6 +31,7 @@ LAYERS = [
         "lines",
     },
     {"rows", "functions", "causes"},
+    {"folders"},
     {
         "database",
         "addresses",

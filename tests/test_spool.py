@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.folders import make_folder
 from claude_batch_pandas.spool import (
     BLOCK,
     Body,
     Spool,
     Writing,
     file_sha256,
-    make_folder,
     read_blocks,
     read_line_blocks,
     read_lines,
@@ -132,16 +132,6 @@ def test_folders_made_on_the_way_are_not_for_others(tmp_path: Path, umask: int) 
 
     assert mode(tmp_path / "one") & 0o022 == 0
     assert mode(tmp_path / "one" / "two") & 0o022 == 0
-
-
-@on_posix
-def test_folder_of_others_stays_as_it_is(tmp_path: Path) -> None:
-    """A folder that was there keeps its mode; what is private is inside it."""
-    home = tmp_path / "home"
-    home.mkdir(mode=0o755)
-    spool = Spool(home)
-
-    assert (mode(home), mode(spool.root)) == (0o755, 0o700)
 
 
 def test_draft_is_nothing_until_published(tmp_path: Path) -> None:

@@ -523,7 +523,8 @@ def test_a_damaged_ledger_is_told(damage: bytes, tmp_path: Path) -> None:
 def test_a_ledger_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """A file where the folder should be, or a folder where the file should be."""
     (tmp_path / "file").touch()
-    (tmp_path / "home" / FILE).mkdir(parents=True)
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / FILE).mkdir()
 
     with pytest.raises(LedgerError, match="set CLAUDE_BATCH_HOME to one you can write"):
         Store(tmp_path / "file" / "home")
