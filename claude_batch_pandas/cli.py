@@ -17,6 +17,7 @@ import typer
 
 from claude_batch_pandas import __version__
 from claude_batch_pandas.exceptions import BatchError
+from claude_batch_pandas.words import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,6 +153,7 @@ def _require_emulator() -> None:
 
 def _table(found: pd.DataFrame) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name in found.columns:
@@ -162,7 +164,7 @@ def _table(found: pd.DataFrame) -> Table:
             name, justify="right" if is_number else "left", no_wrap=True, min_width=width
         )
     for run in found.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in run))
+        table.add_row(*(Text(_cell(value)) for value in run))  # a name is no markup
     return table
 
 
@@ -173,7 +175,7 @@ def _cell(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M UTC")
     if pd.isna(value):
         return "-"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else plain(str(value))
 
 
 def _print(table: Table) -> None:
@@ -184,5 +186,5 @@ def _print(table: Table) -> None:
 
 
 def _refuse(why: str) -> int:
-    typer.echo(f"error: {' '.join(why.split())}", err=True)
+    typer.echo(f"error: {plain(why)}", err=True)
     return REFUSED

@@ -12,6 +12,7 @@ from claude_batch_pandas import money
 from claude_batch_pandas.progress import duration
 from claude_batch_pandas.records import RowStatus, RunRecord
 from claude_batch_pandas.results import Result
+from claude_batch_pandas.words import visible
 
 # The order in which statuses are told: what was wanted first, then what needs attention.
 TOLD = tuple(RowStatus)
@@ -160,7 +161,7 @@ class Preview:
         shown = [json.dumps(request, ensure_ascii=False, indent=2) for request in self.requests]
         first = "request" if len(self) == 1 else f"{len(self)} requests"
         head = f"The first {first} of {self.rows:,} rows; nothing was sent."
-        return "\n".join([head, *shown, *self.notes])
+        return visible("\n".join([head, *shown, *self.notes]))
 
     def __len__(self) -> int:
         return len(self.requests)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from claude_batch_pandas.records import RowStatus
+from claude_batch_pandas.words import plain
 
 # Stop reasons that mean the answer was cut, and what a person can do about each.
 CUT = {
@@ -287,11 +288,13 @@ def _answer(message: _Message) -> Result:
     status, error = RowStatus.SUCCEEDED, None
     if reason == "refusal":
         details = message.stop_details or _StopDetails()
-        parts = [part for part in (details.category, details.explanation) if part]
+        parts = [plain(part) for part in (details.category, details.explanation) if part]
         status, error = RowStatus.REFUSED, ": ".join(["the model refused to answer", *parts])
     elif reason in CUT:
         status, error = RowStatus.TRUNCATED, CUT[reason]
-    return Result(status, text, error, None, reason, message.model, message.id, message.usage)
+    told = (reason, message.model, message.id)
+    reason, model, request_id = (None if word is None else plain(word) for word in told)
+    return Result(status, text, error, None, reason, model, request_id, message.usage)
 
 
 def _error(error: _Error | None) -> Result:
@@ -299,9 +302,10 @@ def _error(error: _Error | None) -> Result:
     if error is None:
         return Result(RowStatus.ERRORED, error="the API gave an error without a description")
     inner = error.error or _InnerError(error.type, error.message)
+    kind = plain(inner.type)
     return Result(
         RowStatus.ERRORED,
-        error=f"{inner.type}: {inner.message or 'no message'}",
-        error_type=inner.type,
-        request_id=error.request_id,
+        error=f"{kind}: {plain(inner.message or '') or 'no message'}",
+        error_type=kind,
+        request_id=None if error.request_id is None else plain(error.request_id),
     )

@@ -9,6 +9,8 @@ from typing import Any
 from claude_batch_pandas.progress import describe
 from claude_batch_pandas.records import Progress
 
+NO_MATH = ("mathjax_ignore", "tex2jax_ignore")  # classes of what MathJax leaves alone
+
 
 class NotebookBar:
     """A plain bar over shards with a line of text; at the end only the text stays.
@@ -52,6 +54,8 @@ class NotebookBar:
 
         self._bar = ipywidgets.IntProgress(min=0, max=1, value=0)
         self._label = ipywidgets.Label()
+        for name in NO_MATH:  # two dollar signs would make a formula of what stands between
+            self._label.add_class(name)
         self._box = ipywidgets.HBox([self._bar, self._label])
         self._box.add_class("cbp-run")
 
@@ -70,7 +74,7 @@ class _Line:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self.data = f"<div class='cbp-run'>{escape(text)}</div>"
+        self.data = f"<div class='cbp-run {' '.join(NO_MATH)}'>{escape(text)}</div>"
 
     def __repr__(self) -> str:
         return self._text
