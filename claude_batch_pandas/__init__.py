@@ -24,6 +24,7 @@ from claude_batch_pandas.settings import options
 
 if TYPE_CHECKING:
     from claude_batch_pandas import emulator
+    from claude_batch_pandas.exports import export
     from claude_batch_pandas.finding import attach, recover, run, runs, verify
     from claude_batch_pandas.handles import Run
 
@@ -42,6 +43,7 @@ __all__ = [
     "WaitTimeoutError",
     "attach",
     "emulator",
+    "export",
     "options",
     "recover",
     "run",
@@ -52,6 +54,7 @@ __all__ = [
 _LAZY = {
     "Run": "claude_batch_pandas.handles",
     "emulator": "claude_batch_pandas.emulator",
+    "export": "claude_batch_pandas.exports",
     "attach": "claude_batch_pandas.finding",
     "recover": "claude_batch_pandas.finding",
     "run": "claude_batch_pandas.finding",
