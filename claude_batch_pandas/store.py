@@ -105,10 +105,10 @@ class Store:
             return [read_run(row) for row in rows]
 
     def find(self, key: str) -> RunRecord | None:
-        """Return the newest run of a key that was not purged."""
+        """Return the newest run of a key that was not purged, whatever its clock said."""
         with self._database.reading() as database:
             row = database.execute(
-                "SELECT * FROM runs WHERE key = ? AND state != ? ORDER BY created_at DESC LIMIT 1",
+                "SELECT * FROM runs WHERE key = ? AND state != ? ORDER BY rowid DESC LIMIT 1",
                 (key, RunState.PURGED),
             ).fetchone()
         return None if row is None else read_run(row)
@@ -119,7 +119,7 @@ class Store:
             rows = database.execute(
                 "SELECT id FROM runs WHERE origin = ? AND organization = ? AND workspace = ? "
                 "AND state != ? AND EXISTS (SELECT 1 FROM shards WHERE run_id = runs.id) "
-                "ORDER BY created_at DESC, id DESC",
+                "ORDER BY rowid DESC",
                 (*scope, RunState.PURGED),
             )
             return [row["id"] for row in rows]

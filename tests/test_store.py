@@ -253,8 +253,8 @@ def test_unknown_run_is_told_with_the_latest(known: int, store: Store) -> None:
 
 
 def test_find_returns_the_newest_run_that_was_not_purged(store: Store) -> None:
-    """A purged run no longer answers the cell that made it."""
-    for name, created in {"old": 1.0, "new": 3.0, "mid": 2.0}.items():
+    """A purged run no longer answers its cell; a clock that was set back makes nothing older."""
+    for name, created in {"old": 1.0, "mid": 3.0, "new": 2.0}.items():
         store.add_run(run_of(name, key="k", created_at=created), [])
     found = []
     for name in ("new", "mid", "old"):
