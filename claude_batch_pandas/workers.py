@@ -7,6 +7,7 @@ the waiting thread shows.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import threading
@@ -16,7 +17,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import BatchError, PausedError
+from claude_batch_pandas.exceptions import BatchError, LedgerError, PausedError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import measure
 from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
@@ -140,7 +141,8 @@ class Worker:
             self._drive()
         except PausedError as pause:
             self.failure = pause
-            self._pause(str(pause))
+            with contextlib.suppress(LedgerError):  # it is told all the same
+                self._pause(str(pause))
         except BaseException as error:
             self.failure = error
             if not isinstance(error, BatchError):

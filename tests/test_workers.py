@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, PausedError, WaitTimeoutError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.records import RunState, ShardState
-from claude_batch_pandas.store import Store
+from claude_batch_pandas.store import FILE, Store
 from claude_batch_pandas.workers import Crew
 from tests.conftest import JumpingClock
 
@@ -313,6 +315,28 @@ def test_whatever_stops_a_worker_is_told_to_who_waits(
 
     assert out["answer"].notna().all()
     assert len(emulator.batches) == 1
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_pause_that_cannot_be_written_is_told_all_the_same(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """The disk is full just when a person is needed: what is needed is told, and nothing else."""
+
+    def fill_the_disk() -> None:
+        clock.on_wait = lambda: None
+        with contextlib.closing(sqlite3.connect(home / FILE)) as database:
+            database.execute(
+                "CREATE TRIGGER full BEFORE UPDATE ON runs "
+                "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+            )
+
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[Fault(**LOOK, status=401)])
+    clock.on_wait = fill_the_disk
+    with pytest.raises(PausedError, match="401"):
+        frame.claude.batch("{text}", client=connect(emulator))
+
+    assert cbp.runs()["state"].tolist() == ["in_progress"]
 
 
 # Companions
