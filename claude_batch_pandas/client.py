@@ -62,6 +62,7 @@ class Listing(NamedTuple):
     batches: list[Batch]
     scope: Scope
     now: float | None  # the server's clock, seconds since 1970
+    has_older: bool = False  # whether there are more, older than these
 
 
 class Client:
@@ -195,8 +196,10 @@ class Client:
                 )
                 raise APIError(msg)
             found = [*batches, *found]
-            if cursor is None or not page.get("has_more") or not batches:
-                return Listing(found, self._scope(answer), read_date(answer.headers))
+            has_more = bool(page.get("has_more"))
+            if cursor is None or not has_more or not batches:
+                has_older = cursor is None and has_more
+                return Listing(found, self._scope(answer), read_date(answer.headers), has_older)
             cursor = batches[0].id
 
     def history(self, since: float) -> Iterator[Batch]:

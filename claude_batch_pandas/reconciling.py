@@ -154,20 +154,24 @@ class Reconciler:
         """Return the batches that a POST may have become, and whether the fence told which."""
         client = self.engine.client
         if not shard.fence:
-            return self._list(record, shard), shard.fence == ""
+            return self._recent(record, shard), shard.fence == ""
         try:
             client.retrieve(shard.fence)  # the control: we look at the same list as before
             return client.list(before_id=shard.fence), True
         except APIError as error:
             if error.status not in {400, 404}:
                 raise
-        newest = client.list(limit=1)
-        earliest = (shard.intended_at or 0.0) - FENCE_MARGIN
-        return newest._replace(batches=list(client.history(earliest))), False
+        return self._recent(record, shard), False
 
-    def _list(self, record: RunRecord, shard: Shard) -> Listing:
+    def _recent(self, record: RunRecord, shard: Shard) -> Listing:
+        """Return what was created since about the intent, however many pages that is."""
+        client = self.engine.client
+        earliest = (shard.intended_at or 0.0) - FENCE_MARGIN
         try:
-            return self.engine.client.list()
+            newest = client.list()
+            if not newest.has_older:
+                return newest
+            return newest._replace(batches=list(client.history(earliest)))
         except APIError as error:
             if not has_no_list(error) or record.scope.organization:
                 raise

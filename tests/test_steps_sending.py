@@ -176,6 +176,33 @@ def test_a_fence_that_was_deleted_is_done_without(
     check_paid_once(emulator, out, frame)
 
 
+def test_a_lost_batch_is_found_on_a_later_page(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The list was empty before our POST, so what is newer is all of it, however many pages."""
+    faults = [on_post(after=True, drop=True)]
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
+    inner, others = emulator.transport(), connect(emulator)
+
+    class SmallPages(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if "limit" in request.url.params:
+                request.url = request.url.copy_set_param("limit", 1)
+            return inner.handle_request(request)
+
+    def send_more() -> None:
+        if len(emulator.batches) < 3:
+            params = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+            others.messages.batches.create(requests=[{"custom_id": "theirs", "params": params}])
+
+    clock.on_wait = send_more
+    client = others.copy(http_client=httpx2.Client(transport=SmallPages()))
+    out = frame.claude.batch("{text}", client=client)
+    del emulator.batches[1:3]
+
+    check_paid_once(emulator, out, frame)
+
+
 def test_a_key_of_another_workspace_sends_nothing(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
