@@ -16,6 +16,8 @@ from typing import NamedTuple
 from claude_batch_pandas.records import Batch, Shard
 
 FENCE_MARGIN = 3600.0  # seconds; how far the server's clocks are trusted when the fence is gone
+SPARE_SECONDS = 600.0
+SLOWEST_UPLOAD = 50_000.0  # bytes per second
 
 
 class Next(Enum):
@@ -32,6 +34,15 @@ class Decision(NamedTuple):
 
     next: Next
     batch: Batch | None = None
+
+
+def longest_post(size: int) -> float:
+    """Return the seconds from the look for a fence to the last byte of a body of that many bytes.
+
+    Whoever takes longer, because the lid was closed in between, say, never sends the last byte: so
+    that after a crash it is known by when a POST had ended.
+    """
+    return SPARE_SECONDS + size / SLOWEST_UPLOAD
 
 
 def candidates(

@@ -15,16 +15,13 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, PausedError
 from claude_batch_pandas.holding import Hold
 from claude_batch_pandas.polling import has_no_list
-from claude_batch_pandas.reconcile import FENCE_MARGIN, Next, candidates, decide
+from claude_batch_pandas.reconcile import FENCE_MARGIN, Next, candidates, decide, longest_post
 from claude_batch_pandas.records import KEY_WORKSPACE, Batch, RunRecord, Shard, key_workspace
 from claude_batch_pandas.requests import id_prefix
 from claude_batch_pandas.results import read_tags
 from claude_batch_pandas.scopes import check_scope
 from claude_batch_pandas.waits import Agenda, Waits
 
-# After a crash nobody knows when the POST ended. These are given on top of settle_seconds.
-READ_TIMEOUT_SECONDS = 600.0  # the SDK's
-SLOWEST_UPLOAD = 50_000.0  # bytes per second
 SHORT_SETTLE_SECONDS = 10.0  # after a 429 or 529 that says in the API's own words that it refused
 
 
@@ -186,11 +183,10 @@ class Reconciler:
         """Return for how many seconds, at least, the POST has been over.
 
         The process that sent it knows by its own clock. After a crash the server's clock tells
-        when the intent was made, and the slowest upload is taken off.
+        when the intent was made, and the longest time that a POST is given is taken off.
         """
         assert agenda.unknown_since is not None, "set when the reconciling began"
         here = self.waits.now - agenda.unknown_since
         if agenda.was_sent_here or listing.now is None or shard.intended_at is None:
             return here
-        slowest = READ_TIMEOUT_SECONDS + shard.size / SLOWEST_UPLOAD
-        return max(here, listing.now - shard.intended_at - slowest)
+        return max(here, listing.now - shard.intended_at - longest_post(shard.size))

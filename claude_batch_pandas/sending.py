@@ -22,6 +22,7 @@ from claude_batch_pandas.polling import (
     is_refusal,
     judge,
 )
+from claude_batch_pandas.reconcile import longest_post
 from claude_batch_pandas.records import RunRecord, Shard
 from claude_batch_pandas.scopes import check_scope
 from claude_batch_pandas.waits import Agenda, Waits
@@ -78,6 +79,7 @@ class Sender:
         """
         engine = self.engine
         body = resending.checked_body(engine.spool, shard)
+        body.may_end = self._deadline(shard)
         fence, now = self._fence(record)
         if not engine.store.mark_submitting(shard, fence, now):
             return
@@ -96,6 +98,17 @@ class Sender:
             self.hold.succeed()
             self.waits.wait(agenda)
         self.tell("")
+
+    def _deadline(self, shard: Shard) -> Callable[[], bool]:
+        """Return what tells whether a POST that begins now may still end."""
+        clock, longest = self.engine.clock, longest_post(shard.size)
+        wall, steady = clock.now(), clock.monotonic()
+
+        def is_early() -> bool:
+            # The wall clock goes on while a laptop sleeps, the other one when somebody sets it.
+            return max(clock.now() - wall, clock.monotonic() - steady) <= longest
+
+        return is_early
 
     def _fence(self, record: RunRecord) -> tuple[str | None, float | None]:
         """Return the newest batch before the POST ("": none, None: no list), and server time."""

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -213,11 +213,14 @@ class Body:
         Bytes, for the Content-Length.
     was_sent : bool
         Whether all of it was handed out at least once.
+    may_end : callable
+        Asked before the last byte; when it says no, that byte is never handed out.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.was_sent = False
+        self.may_end: Callable[[], bool] = lambda: True
         try:
             self.size = path.stat().st_size
         except OSError as error:
@@ -233,6 +236,9 @@ class Body:
             if head := last + block[:-1]:
                 yield head
             last = block[-1:]
+        if not self.may_end():
+            msg = "The upload took too long."
+            raise TimeoutError(msg)
         self.was_sent = True
         if last:
             yield last

@@ -269,3 +269,16 @@ def test_a_body_keeps_its_last_byte_for_itself(size: int, tmp_path: Path) -> Non
     assert all(block for block, _ in told)
     assert len(told[-1][0] if told else b"-") == 1
     assert body.was_sent
+
+
+def test_a_body_that_may_not_end_keeps_its_last_byte(tmp_path: Path) -> None:
+    """Whoever waits for it gets an error instead, and the server never has the whole."""
+    (tmp_path / "body").write_bytes(b"0123456789")
+    body = Body(tmp_path / "body")
+    body.may_end = lambda: False
+    told: list[bytes] = []
+    with pytest.raises(TimeoutError, match="The upload took too long"):
+        told.extend(body)
+
+    assert told == [b"012345678"]
+    assert not body.was_sent

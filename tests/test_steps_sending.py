@@ -126,6 +126,32 @@ def test_after_a_crash_the_slowest_upload_is_waited_for(
     assert low <= emulator.batches[0].created_at - intended <= high
 
 
+def test_a_post_that_begins_late_is_never_ended(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """The lid was closed since the look for a fence; after a crash the intent's time would lie."""
+    emulator = Emulator(clock=clock.now, duration=60.0)
+    inner, tries = emulator.transport(), []
+
+    class Lid(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.method == "POST":
+                tries.append(clock.now())
+                clock.advance(5_000.0 if len(tries) == 1 else 0.0)
+            return inner.handle_request(request)
+
+    client = connect(emulator).copy(http_client=httpx2.Client(transport=Lid()))
+    out = frame.claude.batch("{text}", client=client)
+    store = Store(home)
+    intended = store.shard(store.runs()[0].id, 0).intended_at
+
+    check_paid_once(emulator, out, frame)
+    assert attempts(emulator) == ["01"]
+    assert len(tries) == 2
+    assert intended is not None
+    assert 0 <= emulator.batches[0].created_at - intended < 60
+
+
 # The list of batches
 
 
