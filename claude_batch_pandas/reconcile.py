@@ -26,6 +26,7 @@ class Next(Enum):
     INSPECT = "inspect"  # a candidate has ended: look at the custom_ids in its results
     WATCH = "watch"  # a candidate still runs: wait for it
     WAIT = "wait"  # nothing yet, and too early to conclude
+    ASK = "ask"  # a candidate's results are gone for good: a person has to decide
     RESEND = "resend"  # nothing came: it was not created
 
 
@@ -80,9 +81,12 @@ def decide(found: Sequence[Batch], waited: float, settle_seconds: float) -> Deci
     settle_seconds : float
         How long a created batch may take to show up in the list.
     """
-    ended = [batch for batch in found if batch.processing_status == "ended"]
+    told = [batch for batch in found if not batch.archived]
+    ended = [batch for batch in told if batch.processing_status == "ended"]
     if ended:
         return Decision(Next.INSPECT, ended[0])
+    if told:
+        return Decision(Next.WATCH, told[0])
     if found:
-        return Decision(Next.WATCH, found[0])
+        return Decision(Next.ASK, found[0])
     return Decision(Next.RESEND if waited >= settle_seconds else Next.WAIT)

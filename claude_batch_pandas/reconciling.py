@@ -71,6 +71,8 @@ class Reconciler:
                     "a batch of the same size runs; its results will tell whether it is ours"
                 )
                 waits.wait(agenda)
+            case Next.ASK if decision.batch is not None:
+                raise PausedError(_cannot_tell(shard, decision.batch))
             case Next.RESEND if agenda.was_refused:
                 engine.store.mark_planned(shard)
                 waits.forget(shard)
@@ -190,3 +192,12 @@ class Reconciler:
         if agenda.was_sent_here or listing.now is None or shard.intended_at is None:
             return here
         return max(here, listing.now - shard.intended_at - longest_post(shard.size))
+
+
+def _cannot_tell(shard: Shard, batch: Batch) -> str:
+    return (
+        f"The answer to the submission of shard {shard.number} was lost, and batch {batch.id} may "
+        "be what it became; but its results are gone from the server, which keeps them for 29 "
+        "days, so nobody can tell. It is not sent again; run the cell with reuse=False to ask "
+        "anew, at the price of asking twice."
+    )

@@ -83,6 +83,15 @@ def test_running_candidate_is_watched_for_ever() -> None:
     assert decide([BATCH], 1e9, 900.0) == (Next.WATCH, BATCH)
 
 
+def test_a_candidate_whose_results_are_gone_leaves_it_to_a_person() -> None:
+    """It can neither be recognised nor ruled out; as long as another one can, that is done."""
+    gone = replace(ENDED, id="msgbatch_3", archived=True)
+
+    assert decide([gone], 1e9, 900.0) == (Next.ASK, gone)
+    assert decide([gone, BATCH], 1e9, 900.0) == (Next.WATCH, BATCH)
+    assert decide([gone, BATCH, ENDED], 1e9, 900.0) == (Next.INSPECT, ENDED)
+
+
 def test_nothing_found_is_sent_again_only_after_settling() -> None:
     """Without a candidate, sending again waits until a batch must have shown up."""
     assert decide([], 899.9, 900.0) == (Next.WAIT, None)

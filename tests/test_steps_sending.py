@@ -152,6 +152,27 @@ def test_a_post_that_begins_late_is_never_ended(
     assert 0 <= emulator.batches[0].created_at - intended < 60
 
 
+def test_a_batch_whose_results_are_gone_is_neither_adopted_nor_sent_again(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """Whoever comes back after a month is told what nobody can know any more."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(status=401)])
+    client = connect(emulator)
+    run_id = paused_before_sending(frame, client)
+    store = Store(home)
+    store.mark_submitting(store.shard(run_id, 0), "", clock.now())
+    params = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
+    client.messages.batches.create(requests=requests)
+    clock.advance(30 * 86_400.0)
+    with pytest.raises(PausedError, match=r"its results are gone from the server.*reuse=False"):
+        frame.claude.batch("{text}", client=client)
+    out = frame.claude.batch("{text}", client=client, reuse=False)
+    emulator.batches.pop(0)
+
+    check_paid_once(emulator, out, frame)
+
+
 # The list of batches
 
 
