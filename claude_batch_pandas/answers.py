@@ -6,6 +6,7 @@ run or in the one that sent it first. Nothing here asks the network.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Map
 from claude_batch_pandas.exceptions import LedgerError
-from claude_batch_pandas.records import RowStatus, RunRecord, RunState, Shard, ShardState
+from claude_batch_pandas.records import Counts, RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.requests import ORDINAL, custom_ids
 from claude_batch_pandas.results import DOUBTFUL, UNREADABLE, Result, read
 from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks
@@ -48,6 +49,8 @@ class Answers(NamedTuple):
 NEVER_SENT = Origin("", -1, 0)
 PROCESSING = Result(RowStatus.PROCESSING, error="no result yet")
 LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)  # asked, not answered
+UNBILLED = (RowStatus.ERRORED, RowStatus.EXPIRED, RowStatus.CANCELED)
+DENIED = "the API counted otherwise, so it may have been paid"
 WITHDRAWN = Result(
     RowStatus.CANCELED,
     error="canceled before it was sent; retry(canceled=True) of its run sends it",
@@ -192,8 +195,9 @@ class Reader:
         for name, result in (item for block in blocks for item in block if item[0] in expected):
             if found.setdefault(name, result) != result:
                 doubtful.add(name)
+        believed = _believed(found, shard.counts)
         for name in found.keys() - doubtful:
-            results[place(name)] = found[name]
+            results[place(name)] = believed[name]
 
     def _places(self, record: RunRecord, shard: Shard) -> Callable[[str], int]:
         """Return what tells the ordinal of a custom_id."""
@@ -201,6 +205,18 @@ class Reader:
             return _ordinal
         ids = catalog.load_ids(self.spool.folder(record.id), shard.number)
         return {name: i for i, name in enumerate(ids) if name is not None}.__getitem__
+
+
+def _believed(found: dict[str, Result], counts: Counts | None) -> dict[str, Result]:
+    """Return results of a doubtful file; a failure that the API did not count is not believed."""
+    told = Counter(result.status for result in found.values())
+    denied = {status for status in UNBILLED if told[status] > getattr(counts, status, told[status])}
+    return {
+        name: Result(RowStatus.ERRORED, error=f"{result.error}; {DENIED}", error_type=DOUBTFUL)
+        if result.status in denied
+        else result
+        for name, result in found.items()
+    }
 
 
 def _ordinal(name: str) -> int:

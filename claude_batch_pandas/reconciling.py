@@ -74,7 +74,7 @@ class Reconciler:
             case Next.ASK if decision.batch is not None:
                 raise PausedError(_cannot_tell(shard, decision.batch))
             case Next.RESEND if agenda.was_refused:
-                engine.store.mark_planned(shard)
+                engine.store.mark_doubted(shard)
                 waits.forget(shard)
             case Next.RESEND if record.on_unknown != "wait":
                 self._resend(record, shard, has_fence=has_fence)

@@ -138,8 +138,8 @@ OPEN_STATES = frozenset({ShardState.SUBMITTING, ShardState.IN_PROGRESS, ShardSta
 class Twin:
     """A submission of a shard that another one took the place of; it may be a batch all the same.
 
-    Its answer was lost and nothing showed up, so the shard was sent again. Should it show up
-    later, one of the two is the shard's batch, and this is the other.
+    Its answer was lost, or said that it was refused, and nothing showed up, so the shard was sent
+    again. Should it show up later, one of the two is the shard's batch, and this is the other.
     """
 
     run_id: str

@@ -229,6 +229,12 @@ class Store:
         """Take an intent back: it is proved that nothing was created."""
         self._update(shard, state=ShardState.PLANNED, fence=None, intended_at=None)
 
+    def mark_doubted(self, shard: Shard) -> None:
+        """Take an intent back that the API refused; in case it did not, remember it as a twin."""
+        with self._database.writing() as database:
+            _update(database, shard, state=ShardState.PLANNED, fence=None, intended_at=None)
+            insert(database, "twins", twin_row(twin_of(shard)), "INSERT OR IGNORE")
+
     def mark_replanned(self, shard: Shard, sha256: str) -> None:
         """Plan a shard again as its next attempt, with the new body's hash.
 
@@ -244,7 +250,7 @@ class Store:
                 attempt=shard.attempt + 1,
                 sha256=sha256,
             )
-            insert(database, "twins", twin_row(twin_of(shard)))
+            insert(database, "twins", twin_row(twin_of(shard)), "INSERT OR IGNORE")
 
     def mark_counted(self, shard: Shard, total: int) -> None:
         """Remember how many requests the batch of an attached run turned out to hold."""

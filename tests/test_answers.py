@@ -11,7 +11,7 @@ import pytest
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas.answers import NEVER_SENT, Origin, Reader
-from claude_batch_pandas.causes import has_answer
+from claude_batch_pandas.causes import Cause, cause_of, has_answer
 from claude_batch_pandas.emulator import Emulator
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.planning import Draft
@@ -29,11 +29,9 @@ ERRORED = {"type": "errored", "error": {"type": "api_error", "message": "Oops"}}
 UNREADABLE = "no readable result; it may have been paid"
 
 
-def batch(name: str) -> Batch:
+def batch(name: str, counts: Counts) -> Batch:
     """Return what a submission was told."""
-    return Batch(
-        id=name, processing_status="ended", counts=Counts(), created_at=1.0, expires_at=2.0
-    )
+    return Batch(id=name, processing_status="ended", counts=counts, created_at=1.0, expires_at=2.0)
 
 
 class Ledger:
@@ -58,12 +56,19 @@ class Ledger:
         return self.reader.expected(record, shard)
 
     def collect(
-        self, record: RunRecord, shard: Shard, lines: Sequence[bytes], *, complete: bool = True
+        self,
+        record: RunRecord,
+        shard: Shard,
+        lines: Sequence[bytes],
+        *,
+        complete: bool = True,
+        counts: Counts | None = None,
     ) -> None:
         """Put the results of a shard into the spool."""
         path = self.spool.results(record.id, shard.number)
         sha256 = write(path, b"".join(part + b"\n" for part in lines))
-        self.store.mark_submitted(shard, batch(f"msgbatch_{record.id}_{shard.number}"))
+        told = counts or Counts(errored=sum(b'"errored"' in part for part in lines))
+        self.store.mark_submitted(shard, batch(f"msgbatch_{record.id}_{shard.number}", told))
         self.store.mark_collected(shard, sha256, complete=complete)
 
     def answer(
@@ -326,3 +331,22 @@ def test_custom_ids_of_a_shard_are_those_of_its_attempt(ledger: Ledger) -> None:
     assert second.startswith(f"{'a' * 16}-01-00000001-")
     assert ledger.names(draft.record, again) == [second.replace("-01-", "-02-", 1)]
     assert again.attempt <= MAX_ATTEMPTS
+
+
+def test_a_failure_that_the_api_did_not_count_may_have_been_paid(ledger: Ledger) -> None:
+    """The file says errored, which costs nothing; the batch says that all succeeded."""
+    draft = ledger.plan(["a", "b"])
+    [shard] = draft.shards
+    one, two = ledger.names(draft.record, shard)
+    ledger.collect(
+        draft.record,
+        shard,
+        [line(one, succeeded("A")), line(two, ERRORED)],
+        complete=False,
+        counts=Counts(succeeded=2),
+    )
+    rows = ledger.rows(draft)
+
+    assert rows[0].text == "A"
+    assert rows[1].error == ("api_error: Oops; the API counted otherwise, so it may have been paid")
+    assert cause_of(rows[1]) is Cause.UNREADABLE

@@ -30,8 +30,13 @@ def frame() -> pd.DataFrame:
 class Late:
     """A server that loses the answer to a POST, and shows the batch only when told."""
 
-    def __init__(self, clock: JumpingClock, connect: Connect, delay: float = 0.0) -> None:
-        faults = [on_post(after=True, drop=True), on_list(skip=1, body=EMPTY, times=None)]
+    def __init__(
+        self, clock: JumpingClock, connect: Connect, delay: float = 0.0, **how: Any
+    ) -> None:
+        faults = [
+            on_post(after=True, **(how or {"drop": True})),
+            on_list(skip=1, body=EMPTY, times=None),
+        ]
         self.emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
         self.client = connect(self.emulator)
         self._delay = delay  # seconds by which the second batch takes longer
@@ -125,3 +130,30 @@ def test_somebody_elses_batch_is_no_twin(
     assert out["answer_status"].eq("succeeded").all()
     assert (twin.batch_id, twin.settled) == (None, False)
     assert not any(call.path.endswith("/cancel") for call in late.emulator.calls)
+
+
+@pytest.mark.parametrize("status", [429, 529])
+def test_a_refusal_that_was_none_is_told_in_dollars(
+    status: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """The API said, in its own words, that it did not take the batch, and had taken it."""
+    late = Late(clock, connect, delay=7200.0, status=status)
+    out = frame.claude.batch("{text}", client=late.client)
+    [shard] = Store(home).shards(cbp.runs()["id"].iloc[0])
+    [twin] = Store(home).twins(shard.run_id)
+    first, second = late.emulator.batches
+
+    assert out["answer_status"].eq("succeeded").all()
+    assert (shard.batch_id, twin.batch_id, twin.settled) == (first.id, second.id, True)
+
+
+def test_a_refusal_that_was_one_leaves_no_trace(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, capsys: Any
+) -> None:
+    """However often the queue is full, nothing is told of batches that never were."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(status=429, times=4)])
+    out = frame.claude.batch("{text}", client=connect(emulator), progress="log")
+
+    assert out["answer_status"].eq("succeeded").all()
+    assert len(emulator.batches) == 1
+    assert "Accepted twice" not in capsys.readouterr().err
