@@ -18,7 +18,6 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
-from claude_batch_pandas.emulator.faults import FaultScript
 from claude_batch_pandas.exceptions import OutputExistsError
 from claude_batch_pandas.records import RunState
 from claude_batch_pandas.store import Store
@@ -190,7 +189,7 @@ def test_foreign_custom_ids_tell_no_rows(
 
 def spoil(emulator: Emulator, *faults: Fault) -> None:
     """Have something go wrong from now on."""
-    emulator._faults = FaultScript(faults)
+    emulator.faults = faults
 
 
 def garble(number: int, body: bytes) -> bytes:

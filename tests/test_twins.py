@@ -12,7 +12,6 @@ import pytest
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas.emulator import Emulator, Rule
-from claude_batch_pandas.emulator.faults import FaultScript
 from claude_batch_pandas.money import show
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
@@ -47,7 +46,7 @@ class Late:
         if self.emulator.batches and self._delay:
             self.emulator.rules = (Rule(outcome="succeeded", delay=self._delay),)
         if len(self.emulator.batches) >= self.shows:
-            self.emulator._faults = FaultScript([])
+            self.emulator.faults = []
 
 
 def test_a_twin_that_shows_up_while_the_second_runs_is_adopted(
@@ -77,7 +76,7 @@ def test_a_twin_that_shows_up_after_the_end_is_told_in_dollars(
     late.shows = 3  # not while the run is driven
     out = frame.claude.batch("{text}", client=late.client, progress="log")
     before = capsys.readouterr().err
-    late.emulator._faults = FaultScript([])
+    late.emulator.faults = []
     again = frame.claude.batch("{text}", client=late.client, progress="log")
     told = capsys.readouterr().err.splitlines()[-1]
     run = cbp.run(cbp.runs()["id"].iloc[0], client=late.client)
@@ -101,7 +100,7 @@ def test_a_twin_that_cannot_be_seen_does_not_hold_an_ended_run_up(
     late = Late(clock, connect)
     late.shows = 3
     out = frame.claude.batch("{text}", client=late.client)
-    late.emulator._faults = FaultScript([on_list(status=500, times=None)])
+    late.emulator.faults = [on_list(status=500, times=None)]
 
     pd.testing.assert_frame_equal(frame.claude.batch("{text}", client=late.client), out)
 
@@ -111,9 +110,7 @@ def test_somebody_elses_batch_is_no_twin(
 ) -> None:
     """Equal in size, and created in between; its custom_ids tell."""
     late = Late(clock, connect)
-    late.emulator._faults = FaultScript(
-        [on_post(drop=True), on_list(skip=1, body=EMPTY, times=None)]
-    )
+    late.emulator.faults = [on_post(drop=True), on_list(skip=1, body=EMPTY, times=None)]
     params: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
     requests: Any = [{"custom_id": f"theirs-{i}", "params": params} for i in range(5)]
     show_all = clock.on_wait

@@ -15,7 +15,9 @@ from werkzeug.routing import Rule as Route
 from werkzeug.wrappers import Request, Response
 
 from claude_batch_pandas.emulator.batch_endpoints import BatchEndpoints
+from claude_batch_pandas.emulator.batches import SimulatedBatch
 from claude_batch_pandas.emulator.caches import PromptCache
+from claude_batch_pandas.emulator.connections import CLOSE_DELIMITED
 from claude_batch_pandas.emulator.errors import RefusedError
 from claude_batch_pandas.emulator.faults import Call, Fault, FaultScript
 from claude_batch_pandas.emulator.folder import StateFolder
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _BATCHES = "/v1/messages/batches"
+_WORKSPACE = "wrkspc_simulated"
 _ROUTES = Map(
     [
         Route(_BATCHES, endpoint="create", methods=["POST"]),
@@ -66,7 +69,7 @@ class Emulator:
     rules : sequence of Rule
         What becomes of requests; the first rule that matches wins.
     faults : sequence of Fault
-        What goes wrong with HTTP calls.
+        What goes wrong with HTTP calls; the first that matches acts.
     clock : callable
         Returns the time in seconds since 1970, such as a `SimulatedClock`.
     speed : float
@@ -79,6 +82,8 @@ class Emulator:
     max_queue : int, None or "tier"
         Requests that may be processing at once, over all batches; more is a 429. ``"tier"`` is the
         tier's number, 200,000 without a tier; None is no limit.
+    list_lag : float
+        Seconds until a created batch shows up in the list.
     duration : float, optional
         Seconds until a batch ends, whatever its size; 0 ends it when it is first looked at.
     organization : str
@@ -101,6 +106,8 @@ class Emulator:
     ----------
     rules : tuple of Rule
         May be changed; batches that exist keep theirs.
+    faults : tuple of Fault
+        May be changed; what the new ones have met is counted from then on.
     batches : list of SimulatedBatch
         Every batch ever created, oldest first, deleted ones included.
     calls : list of Call
@@ -134,6 +141,7 @@ class Emulator:
         seed: int = 0,
         moving_counts: bool = False,
         max_queue: int | Literal["tier"] | None = "tier",
+        list_lag: float = 0.0,
         duration: float | None = None,
         organization: str = "org_simulated",
         workspaces: Mapping[str, str] | None = None,
@@ -147,6 +155,7 @@ class Emulator:
             speed=speed,
             seed=seed,
             moving_counts=moving_counts,
+            list_lag=list_lag,
             duration=duration,
             permissive_ids=permissive_ids,
             prefix=prefix,
@@ -165,8 +174,9 @@ class Emulator:
         self.calls: list[Call] = []
         self.rules = tuple(rules)
         self.prefix = prefix
+        self._batches = batches
         self._endpoints = _endpoints(batches, MessageEndpoints(clock, cache))
-        self._faults = FaultScript(faults)
+        self._script = FaultScript(faults)
         self._options = options
         self._organization = organization
         self._workspaces = dict(workspaces or {})
@@ -174,16 +184,61 @@ class Emulator:
         self._started = clock()
         self._lock = RLock()
 
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What goes wrong with HTTP calls from now on."""
+        return self._script.faults
+
+    @faults.setter
+    def faults(self, faults: Sequence[Fault]) -> None:
+        with self._lock:
+            self._script = FaultScript(faults)
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one HTTP call."""
+        fault = self._strike(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
+        return self._answer(fault, environ, start_response)
+
+    def transport(self) -> httpx2.WSGITransport:
+        """Return a transport for `httpx2.Client` that reaches this emulator without a network."""
+        from claude_batch_pandas.emulator.transports import EmulatorTransport
+
+        return EmulatorTransport(self._strike, self._answer)
+
+    def add_decoy(self, total: int, *, duration: float | None = None) -> SimulatedBatch:
+        """Create a batch as somebody else in the workspace would; a `state` does not keep it.
+
+        Parameters
+        ----------
+        total : int
+            Its number of requests.
+        duration : float, optional
+            Seconds until it ends; 0 ends it when it is first looked at. Default: as for others.
+        """
+        return self._batches.add_decoy(total, _WORKSPACE, duration)
+
+    def _strike(self, method: str, path: str) -> Fault | None:
+        """Return the fault that strikes a call, and count it."""
+        is_below = self.prefix and path.startswith(f"{self.prefix}/")
+        with self._lock:
+            return self._script.next(method, path.removeprefix(self.prefix) if is_below else path)
+
+    def _answer(
+        self, fault: Fault | None, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer one HTTP call that a fault may have struck."""
         request = Request(_below(self.prefix, environ))
-        # Read first, whatever comes of it: an unread body would break the connection.
-        body = read_body(request)
+        if fault is not None and fault.upload is not None:
+            # More than was announced would be waited for.
+            environ["wsgi.input"].read(min(fault.upload, request.content_length or 0))
+            body = None
+        else:
+            # Read first, whatever comes of it: an unread body would break the connection.
+            body = read_body(request)
         with self._lock:
             self._requests += 1
             name = digest(self._options.seed, self._started, self._requests)
             request_id = f"{REQUEST_PREFIX}{name}"
-            fault = self._faults.next(request.method, request.path)
         status = 0
         try:
             response = self._respond(request, body, fault, request_id)
@@ -191,13 +246,9 @@ class Emulator:
         finally:
             with self._lock:
                 self.calls.append(Call(request.method, request.path, status))
+        if fault is not None and fault.framing == "close" and CLOSE_DELIMITED in environ:
+            environ[CLOSE_DELIMITED]()
         return response(environ, start_response)
-
-    def transport(self) -> httpx2.WSGITransport:
-        """Return a transport for `httpx2.Client` that reaches this emulator without a network."""
-        import httpx2
-
-        return httpx2.WSGITransport(app=self)
 
     def _respond(
         self, request: Request, body: bytes | None, fault: Fault | None, request_id: str
@@ -205,6 +256,8 @@ class Emulator:
         response = None
         if fault is None or fault.after or not fault.replaces:
             response = self._work(request, body, request_id)
+        if fault is not None and fault.meanwhile is not None:
+            fault.meanwhile(self)
         if fault is not None and fault.replaces:
             response = fault.answer(request_id)
         elif fault is not None and response is not None:
@@ -239,7 +292,7 @@ class Emulator:
             return refusal(RefusedError(500, problem), request_id)
 
     def _workspace(self, request: Request) -> str:
-        return self._workspaces.get(key_of(request), "wrkspc_simulated")
+        return self._workspaces.get(key_of(request), _WORKSPACE)
 
 
 def _endpoints(

@@ -8,6 +8,7 @@ from random import Random
 from threading import RLock
 from typing import Any
 
+import orjson
 from werkzeug.wrappers import Response
 
 from claude_batch_pandas.emulator.batches import BLOCK, PREFIX, SimulatedBatch
@@ -88,7 +89,7 @@ class BatchEndpoints:
         cursor = read_cursor(visit.request.args, lenient=lenient)
         with self._lock:
             shelf = self._shelves[visit.workspace]
-            page, more = shelf.page(cursor, lambda batch: not batch.deleted, lenient=lenient)
+            page, more = shelf.page(cursor, self._shows, lenient=lenient)
             return answer(listing([self._look(batch, visit) for batch in page], more=more))
 
     def retrieve(self, visit: Visit) -> Response:
@@ -144,11 +145,38 @@ class BatchEndpoints:
         whole = batch.total <= BLOCK
         return Response(b"".join(blocks) if whole else blocks, content_type="application/x-jsonl")
 
+    def add_decoy(self, total: int, workspace: str, duration: float | None) -> SimulatedBatch:
+        """Add a batch that somebody else sent."""
+        params = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+        requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(total)]
+        frames = read_batch(orjson.dumps({"requests": requests}))
+        with self._lock:
+            now = self._options.clock()
+            batch = SimulatedBatch(
+                id=self._name(now),
+                frames=frames,
+                planned={},
+                created_at=now,
+                duration=self._duration(total) if duration is None else duration,
+                workspace=workspace,
+                seed=self._options.seed,
+            )
+            self._add(batch)
+            return batch
+
+    def _shows(self, batch: SimulatedBatch) -> bool:
+        """Tell whether the list has a batch."""
+        is_late = self._options.clock() < batch.created_at + self._options.list_lag
+        return not batch.deleted and not is_late
+
+    def _name(self, now: float) -> str:
+        return f"{PREFIX}{digest(self._options.seed, len(self.batches), now)}"
+
     def _about(self, visit: Visit, total: int, now: float) -> dict[str, Any]:
         """Return what is said of a new batch once and for all."""
         betas = visit.request.headers.get("anthropic-beta", "")
         return {
-            "id": f"{PREFIX}{digest(self._options.seed, len(self.batches), now)}",
+            "id": self._name(now),
             "created_at": now,
             "duration": self._duration(total),
             "workspace": visit.workspace,

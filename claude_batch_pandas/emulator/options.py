@@ -20,6 +20,7 @@ class Options:
     speed: float
     seed: int
     moving_counts: bool
+    list_lag: float
     duration: float | None
     permissive_ids: bool
     prefix: str
@@ -28,6 +29,9 @@ class Options:
         """Refuse what no emulator could follow."""
         if not self.speed > 0 or math.isinf(self.speed):
             message = f"speed={self.speed} does not move. Pass a number above 0, such as 1000."
+            raise InputError(message)
+        if not self.list_lag >= 0:
+            message = f"list_lag={self.list_lag} is in the past. Pass 0 or more seconds."
             raise InputError(message)
         if self.duration is not None and not self.duration >= 0:
             message = f"duration={self.duration} is in the past. Pass 0 or more seconds."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from claude_batch_pandas.emulator.app import Emulator
+from claude_batch_pandas.emulator.connections import CLOSE_DELIMITED, ResetError, StalledError
 from claude_batch_pandas.emulator.faults import Fault
 from claude_batch_pandas.emulator.rules import Rule
 from claude_batch_pandas.exceptions import InputError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+_GLANCE = 0.02  # seconds between two looks at whether the server goes on
 
 
 class EmulatorOptions(TypedDict, total=False):
@@ -29,6 +35,7 @@ class EmulatorOptions(TypedDict, total=False):
     seed: int
     moving_counts: bool
     max_queue: int | Literal["tier"] | None
+    list_lag: float
     duration: float | None
     organization: str
     workspaces: Mapping[str, str] | None
@@ -52,11 +59,36 @@ class _Handler(WSGIRequestHandler):
 
     def connection_dropped(
         self,
-        error: BaseException,  # noqa: ARG002 - Werkzeug's signature
-        environ: WSGIEnvironment | None = None,  # noqa: ARG002 - likewise
+        error: BaseException,
+        environ: WSGIEnvironment | None = None,  # noqa: ARG002 - Werkzeug's signature
     ) -> None:
-        """Close the socket without an answer; HTTP/1.1 would wait for the next request."""
+        """End the connection as the fault says; HTTP/1.1 would wait for the next request."""
         self.close_connection = True
+        if isinstance(error, StalledError):
+            self._stall()
+        elif isinstance(error, ResetError):
+            self._reset()
+
+    def make_environ(self) -> WSGIEnvironment:
+        """Let the emulator choose that a body ends where the connection does."""
+        return {**super().make_environ(), CLOSE_DELIMITED: self._delimit_by_closing}
+
+    def _delimit_by_closing(self) -> None:
+        self.protocol_version = "HTTP/1.0"  # which has no chunks
+
+    def _stall(self) -> None:
+        """Hold the connection until the client gives up or the server has closed."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            # All of the request was read, so what can be read now is the end.
+            while self.server.socket.fileno() >= 0 and not selector.select(_GLANCE):
+                pass
+
+    def _reset(self) -> None:
+        """Close at once with a lingering of no time, which sends RST instead of FIN."""
+        now = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+        socket.close(self.connection.detach())
 
 
 @contextmanager
