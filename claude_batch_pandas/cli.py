@@ -97,6 +97,10 @@ def emulate(
     prefix: Annotated[
         str, typer.Option(metavar="PATH", help="Answer below this path, as a relay.")
     ] = "",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Let this go wrong; may be repeated; help lists them."),
+    ] = None,
     *,
     permissive_ids: Annotated[
         bool, typer.Option("--permissive-ids", help="Answer for batch ids that were made up.")
@@ -106,8 +110,14 @@ def emulate(
     _require_emulator()
     from claude_batch_pandas import emulator
 
+    names = fault or []
+    if "help" in names:
+        for name, (words, _) in emulator.FAILURES.items():
+            typer.echo(f"{name:<26}{words}")
+        return
     with emulator.serve(
         port=port,
+        faults=[emulator.failure(name) for name in names],
         speed=speed,
         seed=seed,
         tier=tier,

@@ -16,7 +16,7 @@ import pytest
 
 from claude_batch_pandas import Run, __version__, options
 from claude_batch_pandas.cli import main
-from claude_batch_pandas.emulator import Emulator, serve
+from claude_batch_pandas.emulator import FAILURES, Emulator, serve
 
 # Python leaves SIGINT ignored when it is started so (in the background of a shell, say).
 INTERRUPTIBLE = """
@@ -76,6 +76,7 @@ def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFi
         (["emulate", "--port", "65536"], r"error: Invalid value for '--port'.*\n"),
         (["emulate", "--speed", "0"], r"error: speed=0.0 does not move\. Pass .*\n"),
         (["emulate", "--seed", "x"], r"error: Invalid value for '--seed'.*\n"),
+        (["emulate", "--fault", "oops"], r"error: No fault is named 'oops'\. .* --fault help\n"),
         (["emulate", "--tier", "gold"], r"error: No tier 'gold'\. There are: .*\n"),
         (["emulate", "--prefix", "relay"], r"error: prefix='relay' is not the beginning .*\n"),
         (["emulate", "--state", "/dev/null"], r"error: The state folder /dev/null cannot .*\n"),
@@ -194,6 +195,29 @@ def test_emulate_serves_until_an_interrupt() -> None:
 
     assert answers == [[]]
     assert (code, error) == (0, "Ended; its batches are gone.\n")
+
+
+def test_the_faults_that_emulate_knows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each, and nothing is served."""
+    assert main(["emulate", "--fault", "drop", "--fault", "help"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(FAILURES)
+    assert lines[0] == "drop                      POST: the connection is closed without an answer"
+
+
+def test_emulate_lets_things_go_wrong() -> None:
+    """One fault after the other, in the order in which they were given."""
+    statuses = []
+
+    def use(url: str) -> None:
+        for _ in range(3):
+            answer = httpx2.post(f"{url}/v1/messages/batches", json={}, trust_env=False)
+            statuses.append(answer.status_code)
+
+    emulate("--fault", "status-503", "--fault", "html-529", use=use)
+
+    assert statuses == [503, 529, 400]
 
 
 def test_emulate_passes_its_options_on(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import claude_batch_pandas as cbp
-from claude_batch_pandas.emulator import Emulator
+from claude_batch_pandas.emulator import FAILURES, Emulator
 from claude_batch_pandas.emulator.fixtures import claude_emulator
 from claude_batch_pandas.emulator.limits import TIERS
 from claude_batch_pandas.emulator.rules import OUTCOMES
@@ -70,6 +70,20 @@ def test_every_tier_and_outcome_is_described() -> None:
         assert f"| `{name}` | {tier.requests_per_minute:,} | {tier.queued_requests:,} |" in page
 
     assert all(f"`{outcome}`" in page for outcome in OUTCOMES)
+
+
+def test_every_named_fault_is_described() -> None:
+    """The table has each once: without -after where that is another, and with N for a status."""
+    row = r"^\| `([\w-]+)` \| ((?:POST|batch|list|results): .*) \|$"
+    names: dict[str, str] = {}
+    for name, (words, _) in FAILURES.items():
+        if name.endswith("-after") and name.removesuffix("-after") in FAILURES:
+            continue
+        status = re.fullmatch(r"(?:status|html)-(\d+)", name)
+        number = status[1] if status else "N"
+        names[name.replace(number, "N")] = words.replace(number, "N")
+
+    assert dict(re.findall(row, PAGE.read_text(), re.MULTILINE)) == names
 
 
 def test_serve_takes_what_an_emulator_takes() -> None:

@@ -17,8 +17,9 @@ except ImportError as error:
 
 from claude_batch_pandas.emulator.app import Emulator
 from claude_batch_pandas.emulator.clock import SimulatedClock
+from claude_batch_pandas.emulator.failures import FAILURES, failure
 from claude_batch_pandas.emulator.faults import Fault
 from claude_batch_pandas.emulator.rules import Rule
 from claude_batch_pandas.emulator.server import serve
 
-__all__ = ["Emulator", "Fault", "Rule", "SimulatedClock", "serve"]
+__all__ = ["FAILURES", "Emulator", "Fault", "Rule", "SimulatedClock", "failure", "serve"]
