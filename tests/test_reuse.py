@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas.emulator import Emulator, Rule, serve
-from tests.test_crash import processes
+from tests.lives import processes
 
 Connect = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("clock")
