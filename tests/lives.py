@@ -33,6 +33,7 @@ from claude_batch_pandas.verifying import verify
 
 ROWS = 40
 PROMPTS = 35  # different ones
+SHARDS = 4
 PATIENCE = 60.0  # seconds, for what takes a moment: a test shall fail, not hang
 YEAR = 365.25 * 86_400.0
 

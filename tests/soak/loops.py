@@ -13,9 +13,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import test_kills
+from tests import test_kills, test_two_kernels
 
-LOOPS: dict[str, Callable[[int, Path], list[str]]] = {"kills": test_kills.loop}
+LOOPS: dict[str, Callable[[int, Path], list[str]]] = {
+    "kills": test_kills.loop,
+    "kernels": test_two_kernels.loop,
+}
 FOLDER = Path(".soak")
 
 
