@@ -174,7 +174,9 @@ def test_results_heal(
 
 # How many rows are lost when it never heals; what else strikes every download loses none.
 LOST = {
-    **dict.fromkeys(["malformed", "contradicting", "missing", "exchanged", "not-utf8", "deep"], 1),
+    **dict.fromkeys(
+        ["malformed", "contradicting", "missing", "exchanged", "not-utf8", "deep", "long"], 1
+    ),
     **dict.fromkeys(["empty", "portal", "error", "short", "cut-silent"], ROWS),
 }
 
