@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from claude_batch_pandas.tracebacks import Curtain
+
 if TYPE_CHECKING:
     import anthropic
 
@@ -146,7 +148,8 @@ class Claude:
             client=client,
             progress=progress,
         )
-        return session.batch(self._data, call)
+        with Curtain():
+            return session.batch(self._data, call)
 
     def submit(self, template: Template, **options: Any) -> Run:
         """Send what `batch` would send, and return at once; the kernel stays free.
@@ -163,7 +166,8 @@ class Claude:
         """
         from claude_batch_pandas import calls, session
 
-        return session.submit(self._data, calls.make_call(template, options))
+        with Curtain():
+            return session.submit(self._data, calls.make_call(template, options))
 
     def preview(self, template: Template, *, n: int = 3, **options: Any) -> Preview:
         """Return the requests that `batch` would send for the first rows; nothing is sent.
@@ -182,7 +186,8 @@ class Claude:
         """
         from claude_batch_pandas import calls, session
 
-        return session.preview(self._data, calls.make_call(template, options), n)
+        with Curtain():
+            return session.preview(self._data, calls.make_call(template, options), n)
 
 
 def register() -> None:

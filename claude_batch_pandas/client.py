@@ -106,6 +106,10 @@ class Client:
                 raise CredentialsError(NO_CREDENTIALS)
             self._sdk = self._sdk.copy(api_key="a-loopback-server-needs-no-key")
 
+    def __reduce__(self) -> Any:
+        msg = "A client cannot be pickled: it holds the key. Make one where it is needed."
+        raise InputError(msg)
+
     def fingerprint(self, secret: bytes) -> str | None:
         """Return a keyed hash that tells one static credential from another.
 

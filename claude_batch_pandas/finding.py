@@ -37,6 +37,7 @@ from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_hom
 from claude_batch_pandas.spool import write_sealed
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.templates import wrong_template
+from claude_batch_pandas.tracebacks import Curtain
 
 if TYPE_CHECKING:
     import anthropic
@@ -161,28 +162,31 @@ def attach(
     APIError
         When there is no such batch for this key.
     """
-    if data is not None and template is None:
-        msg = "A frame needs template= too: rows are found by what they asked. Or pass no frame."
-        raise InputError(msg)
-    if not (template is None or callable(template) or isinstance(template, str | list | tuple)):
-        raise wrong_template(template)
-    call = make_call(template, {"client": client, "progress": progress, **options_})
-    recipe = recipe_of(call)
-    if data is not None:
-        df = frames.as_frame(data)
-        frames.check_output(df if df is data else None, call.output, replace=call.replace)
-        renderer_for(
-            frames.source_of(data, recipe, call.output), recipe
-        )  # what is wrong with it is told of at once
-    hook_for(progress)
-    check_batch_id(batch_id)
-    engine = build_engine(client)
-    run_id = engine.store.owner(batch_id)
-    if run_id is None:
-        retrieve = partial(engine.client.retrieve, batch_id)
-        run_id = _attach(engine, call, patiently(engine, retrieve, {NOT_FOUND}))
-    asked = None if template is None else recipe
-    return Run(run_id, engine, crew, lambda: hook_for(progress), asked, data).start()
+    with Curtain():
+        if data is not None and template is None:
+            msg = (
+                "A frame needs template= too: rows are found by what they asked. Or pass no frame."
+            )
+            raise InputError(msg)
+        if not (template is None or callable(template) or isinstance(template, str | list | tuple)):
+            raise wrong_template(template)
+        call = make_call(template, {"client": client, "progress": progress, **options_})
+        recipe = recipe_of(call)
+        if data is not None:
+            df = frames.as_frame(data)
+            frames.check_output(df if df is data else None, call.output, replace=call.replace)
+            renderer_for(
+                frames.source_of(data, recipe, call.output), recipe
+            )  # what is wrong with it is told of at once
+        hook_for(progress)
+        check_batch_id(batch_id)
+        engine = build_engine(client)
+        run_id = engine.store.owner(batch_id)
+        if run_id is None:
+            retrieve = partial(engine.client.retrieve, batch_id)
+            run_id = _attach(engine, call, patiently(engine, retrieve, {NOT_FOUND}))
+        asked = None if template is None else recipe
+        return Run(run_id, engine, crew, lambda: hook_for(progress), asked, data).start()
 
 
 def recover(data: Any, template: Any, **options_: Any) -> Run:
@@ -211,27 +215,28 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
         When no batch answers any row.
     APIError
     """
-    call = make_call(template, options_)
-    recipe = recipe_of(call)
-    df = frames.as_frame(data)
-    frames.check_output(df if df is data else None, call.output, replace=call.replace)
-    renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
-    blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
-    engine = build_engine(call.client)
-    found = _harvest(engine, call, blocks)
-    index = indexes.dump(data.index)
-    with locks.held(engine.store.home / locks.PLANNING):
-        planner = Planner(
-            renderer,
-            recovery.only_known(blocks, found),
-            engine.spool,
-            record_of(recipe, call, engine.clock.now()),
-            lambda: (find_scope(engine), found),
-            index=indexes.digest(data.index),
-        )
-        run_id = settle(planner.plan(), engine, index)
-    hook = partial(hook_for, call.progress)
-    return Run(run_id, engine, crew, hook, recipe, index=data.index, planned=data).start()
+    with Curtain():
+        call = make_call(template, options_)
+        recipe = recipe_of(call)
+        df = frames.as_frame(data)
+        frames.check_output(df if df is data else None, call.output, replace=call.replace)
+        renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
+        blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
+        engine = build_engine(call.client)
+        found = _harvest(engine, call, blocks)
+        index = indexes.dump(data.index)
+        with locks.held(engine.store.home / locks.PLANNING):
+            planner = Planner(
+                renderer,
+                recovery.only_known(blocks, found),
+                engine.spool,
+                record_of(recipe, call, engine.clock.now()),
+                lambda: (find_scope(engine), found),
+                index=indexes.digest(data.index),
+            )
+            run_id = settle(planner.plan(), engine, index)
+        hook = partial(hook_for, call.progress)
+        return Run(run_id, engine, crew, hook, recipe, index=data.index, planned=data).start()
 
 
 def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery.Harvest:

@@ -25,6 +25,7 @@ from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.retrying import causes_of, left_over, retry
 from claude_batch_pandas.scopes import check_origin
 from claude_batch_pandas.spool import read_sealed
+from claude_batch_pandas.tracebacks import Curtain
 from claude_batch_pandas.workers import Crew, Worker
 
 if TYPE_CHECKING:
@@ -75,6 +76,13 @@ class Run:
         shards, now = self._engine.store.shards(self.id), self._engine.clock.now()
         notes = [record.note, deadlines.warning(self.id, shards, now)]
         return f"<Run {self.id}: {', '.join([about, *filter(None, notes)])}>"
+
+    def __reduce__(self) -> Any:
+        msg = (
+            f"Run {self.id} cannot be pickled: it is tied to this process. Pass on its id, and use "
+            f"claude_batch_pandas.run({self.id!r}) there."
+        )
+        raise InputError(msg)
 
     @property
     def status(self) -> RunState:
@@ -450,7 +458,8 @@ class Run:
         return frames.join(df, record.output, matched.results(answers.results))
 
     def _match(self, df: Any) -> Matched:
-        matched = match_frame(df, self._record, self._engine, self._asked)
+        with Curtain():
+            matched = match_frame(df, self._record, self._engine, self._asked)
         if matched.warning:
             warnings.warn(matched.warning, UserWarning, stacklevel=4)
         return matched

@@ -21,6 +21,7 @@ LAYERS = [
     {"exceptions", "records", "settings", "clock", "words"},
     {
         "templates",
+        "tracebacks",
         "requests",
         "sharding",
         "results",
