@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 PIN :=# what to install beside the package
 
 .DEFAULT_GOAL := help
-.PHONY: demo test oldest lint types help
+.PHONY: demo test oldest soak lint types help
 
 demo: $(VENV)/.has-emulator  ## label 3,080 real queries, crash, resume; no API key needed
 	@$(PYTHON) -m claude_batch_pandas demo
@@ -16,6 +16,9 @@ test: $(VENV)/.has-dev  ## run the tests
 
 oldest:  ## run the tests on the oldest pandas that is supported
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest PIN="'pandas<2.3'"
+
+soak: $(VENV)/.has-dev  ## go on with the long runs: crashes, faults, flipped bytes (Ctrl-C stops them)
+	@$(PYTHON) -m tests.soak
 
 lint: $(VENV)/.has-dev  ## check style and format
 	$(PYTHON) -m ruff check

@@ -108,14 +108,14 @@ def send(emulator: Emulator, home: Path) -> None:
     os.environ["CLAUDE_BATCH_HOME"] = str(home)
     transport = emulator.transport()
     with httpx2.Client(transport=transport) as http:
-        client = anthropic.Anthropic(api_key="none", base_url="http://emulator", http_client=http)
+        client = anthropic.Anthropic(api_key="none", base_url="http://127.0.0.1", http_client=http)
         for call in calls():
             frame().claude.batch(**call, client=client, progress="none")
 
 
 def watch(emulator: Emulator, clock: Clock) -> list[Any]:
     """Return batch objects in every state; one batch expires half way, one is canceled."""
-    with httpx2.Client(transport=emulator.transport(), base_url="http://emulator") as http:
+    with httpx2.Client(transport=emulator.transport(), base_url="http://127.0.0.1") as http:
         expiring, canceled = (create(http, prefix) for prefix in ("expiring", "canceled"))
         paths = [f"{BATCHES}/{batch['id']}" for batch in (expiring, canceled)]
         seen = [expiring, *(http.get(path).json() for path in paths)]  # in_progress
@@ -129,7 +129,7 @@ def watch(emulator: Emulator, clock: Clock) -> list[Any]:
 def list_archived(emulator: Emulator, clock: Clock) -> list[Any]:
     """Return the same batches a month later."""
     clock.now += 30 * DAY
-    with httpx2.Client(transport=emulator.transport(), base_url="http://emulator") as http:
+    with httpx2.Client(transport=emulator.transport(), base_url="http://127.0.0.1") as http:
         found: list[Any] = http.get(BATCHES).raise_for_status().json()["data"]
         return found
 
@@ -147,7 +147,7 @@ def create(http: httpx2.Client, prefix: str) -> Any:
 
 def download(emulator: Emulator) -> bytes:
     """Return the result lines of every batch so far."""
-    with httpx2.Client(transport=emulator.transport(), base_url="http://emulator") as http:
+    with httpx2.Client(transport=emulator.transport(), base_url="http://127.0.0.1") as http:
         return b"".join(
             http.get(f"{BATCHES}/{batch.id}/results").raise_for_status().content
             for batch in emulator.batches

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +15,7 @@ import claude_batch_pandas as cbp
 from claude_batch_pandas.emulator import FAILURES, Emulator, Fault, failure, serve
 from claude_batch_pandas.emulator.edits import gzip_bomb, gzipped
 from tests.conftest import JumpingClock
+from tests.soak.spread import dice, spread
 
 Connect = Callable[..., Any]
 ROWS = 6
@@ -210,10 +209,8 @@ def cut(way: str, size: int, **how: Any) -> Fault:
 
 WAYS = ["short", "length", "chunked", "close", "reset", "gzip"]
 SIZE = 4_800  # bytes, a little fewer than the results of the frame have
-DICE = random.Random(20261121)  # noqa: S311 - a spread of bytes, not a secret
-SOAK = "CBP_SOAK" in os.environ  # every byte, not a spread of them
-OFFSETS = list(range(SIZE)) if SOAK else sorted(DICE.sample(range(SIZE), 60))
-CUTS = [(DICE.choice(WAYS), size) for size in OFFSETS]
+OFFSETS = spread(SIZE, 60)
+CUTS = [(dice.choice(WAYS), size) for size in OFFSETS]
 
 
 @pytest.mark.parametrize(("way", "size"), CUTS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -17,9 +15,8 @@ import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.exceptions import BatchError
+from tests.soak.spread import spread
 from tests.test_steps import on_results
-
-SOAK = "CBP_SOAK" in os.environ  # every byte, not a spread of them
 
 
 @pytest.fixture
@@ -113,16 +110,6 @@ def test_results_that_could_not_be_verified_are_no_damage(
 # Single bytes
 
 
-def offsets(path: Path, count: int) -> Iterator[int]:
-    """Yield places in a file: the first, the last, and some between; all of them in a soak."""
-    size = path.stat().st_size
-    if SOAK or size <= count:
-        yield from range(size)
-        return
-    dice = random.Random(path.name)  # noqa: S311 - a spread, not a secret
-    yield from sorted({0, size - 1, *(dice.randrange(size) for _ in range(count))})
-
-
 def ask(frame: pd.DataFrame, client: Any) -> pd.DataFrame:
     """Do what a person does who comes back: the same cell, and the run by its id."""
     with warnings.catch_warnings():
@@ -139,7 +126,7 @@ def flips(home: Path, count: int) -> Iterator[tuple[Path, int]]:
     shutil.copytree(home, copy)
     files = [path.relative_to(home) for path in sorted(home.rglob("*")) if path.is_file()]
     for name in files:
-        for offset in offsets(copy / name, count):
+        for offset in spread((copy / name).stat().st_size, count):
             shutil.rmtree(home)
             shutil.copytree(copy, home)
             data = bytearray((home / name).read_bytes())
