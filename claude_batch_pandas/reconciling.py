@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from claude_batch_pandas import resending
 from claude_batch_pandas.answers import Reader
@@ -22,6 +23,7 @@ from claude_batch_pandas.results import read_tags
 from claude_batch_pandas.scopes import check_scope
 from claude_batch_pandas.waits import Agenda, Waits
 
+MOST_RESENDS = 3  # of a shard in one go; whatever swallows them needs a person
 SHORT_SETTLE_SECONDS = 10.0  # after a 429 or 529 that says in the API's own words that it refused
 
 
@@ -41,6 +43,7 @@ class Reconciler:
     waits: Waits
     hold: Hold
     reader: Reader
+    _resent: Counter[int] = field(default_factory=Counter)  # by shard, in this process
 
     def look(self, record: RunRecord, shard: Shard, agenda: Agenda) -> None:
         """Find out what became of a POST, here or before a crash, as far as it can be seen now.
@@ -123,6 +126,13 @@ class Reconciler:
                 f"{lost}no batch of it showed up in the server's list. Run the cell with "
                 'on_unknown="resend" to send it again (should it show up later, its price comes '
                 'on top), or with on_unknown="wait" to look for it only.'
+            )
+            raise PausedError(msg)
+        self._resent[shard.number] += 1
+        if self._resent[shard.number] > MOST_RESENDS:
+            msg = (
+                f"{lost}so were those of {MOST_RESENDS} more; none became a batch. Check the "
+                "network and ANTHROPIC_BASE_URL, then call again."
             )
             raise PausedError(msg)
         resending.replan(self.engine.spool, self.engine.store, record, shard)

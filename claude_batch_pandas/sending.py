@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 
 from claude_batch_pandas import resending
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
+from claude_batch_pandas.exceptions import (
+    UNSENT,
+    UNWRITABLE,
+    APIError,
+    CredentialsError,
+    PausedError,
+)
 from claude_batch_pandas.holding import Hold
 from claude_batch_pandas.polling import (
     REFUSED,
@@ -127,7 +133,10 @@ class Sender:
         """Decide what a failed POST means; only proof lets the shard go back to planned."""
         waits = self.waits
         if error.code in SPENT or is_refusal(error):
-            self.engine.store.mark_planned(shard)
+            if error.code in {UNSENT, UNWRITABLE}:
+                self.engine.store.mark_planned(shard)
+            else:  # the server's word, which is taken, and remembered
+                self.engine.store.mark_doubted(shard)
             needs_person = error.code in SPENT or error.status in REFUSED
             if needs_person or judge(error, 0.0) is Verdict.PAUSE:
                 raise PausedError(explain(error, is_sending=True))

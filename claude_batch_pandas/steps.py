@@ -85,6 +85,8 @@ class Steps:
             When the disk refuses.
         """
         self._waits.note = ""
+        if self._twins.look(self.record, self._shards):  # before anything is sent again
+            self.refresh()
         is_full = False
         for number in range(len(self._shards)):
             if self.is_stopping():
@@ -103,7 +105,6 @@ class Steps:
                 self.engine.spool.drop_body(shard.run_id, number)
         if self.is_held:
             self._waits.note = self._waits.note or self._sender.hold.why
-        self._twins.look(self.record, self._shards)
         self._move()
         return self._seconds_left()
 

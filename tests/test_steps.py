@@ -187,6 +187,21 @@ def test_one_who_waits_never_pays_twice(
     assert clock.now() - start > 3000
 
 
+def test_a_way_that_swallows_every_submission_pauses(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Something in between answers each POST by itself; a person has to look at it."""
+    swallow = on_post(status=400, body=b"<h1>Blocked</h1>", times=4)
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[swallow])
+    client = connect(emulator)
+    with pytest.raises(cbp.PausedError, match="so were those of 3 more; none became a batch"):
+        frame.claude.batch("{text}", client=client)
+    assert emulator.batches == []
+    out = frame.claude.batch("{text}", client=client)
+
+    check_paid_once(emulator, out, frame)
+
+
 def test_without_its_fence_nothing_is_sent_again(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:

@@ -154,3 +154,19 @@ def test_a_refusal_that_was_one_leaves_no_trace(
     assert out["answer_status"].eq("succeeded").all()
     assert len(emulator.batches) == 1
     assert "Accepted twice" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [400, 402, 413])
+def test_a_batch_behind_a_refusal_is_found_before_it_is_sent_again(
+    status: int, frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Who mends the cause and calls again does not pay for what was accepted after all."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(after=True, status=status)])
+    client = connect(emulator)
+    with pytest.raises(cbp.PausedError, match=f"The API answered {status}"):
+        frame.claude.batch("{text}", client=client)
+    clock.advance(3600.0)
+    out = frame.claude.batch("{text}", client=client)
+
+    assert out["answer_status"].eq("succeeded").all()
+    assert len(emulator.batches) == 1
