@@ -7,6 +7,7 @@ downloaded again, three times in all; what is still missing then costs those row
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -91,7 +92,8 @@ def collect(
         assert best is not None, "the first download was kept"
         move(aside, path)
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next driver deletes it
+            aside.unlink(missing_ok=True)
     return best._replace(problem=ARCHIVED) if batch.archived else best
 
 

@@ -73,8 +73,9 @@ class Lock:
             undo.pop_all()
         self._descriptor = descriptor
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(holder).encode())
+        with contextlib.suppress(OSError):  # a full disk shall not refuse the lock
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(holder).encode())
         return True
 
     def _flock(self, descriptor: int, *, wait: bool) -> bool:

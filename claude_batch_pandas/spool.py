@@ -90,8 +90,9 @@ class Spool:
 
     def clear_parts(self, run_id: str) -> None:
         """Delete what killed writers left of a run's files; call it only as its driver."""
-        for path in self.folder(run_id).glob(f"*{PART}"):
-            path.unlink(missing_ok=True)
+        with _as_ledger_error(f"tidy the folder of run {run_id}"):
+            for path in self.folder(run_id).glob(f"*{PART}"):
+                path.unlink(missing_ok=True)
 
     def body(self, run_id: str, shard: int) -> Path:
         """Return the path of the request body of a shard."""
@@ -156,8 +157,9 @@ class Writing:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
-            self.temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what is wrong with the disk was told already
+                self._file.close()
+                self.temporary.unlink(missing_ok=True)
 
 
 def move(source: Path, path: Path) -> None:

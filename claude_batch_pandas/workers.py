@@ -141,7 +141,7 @@ class Worker:
             self._drive()
         except PausedError as pause:
             self.failure = pause
-            with contextlib.suppress(LedgerError):  # it is told all the same
+            with contextlib.suppress(LedgerError):  # the disk may be full; it is told all the same
                 self._pause(str(pause))
         except BaseException as error:
             self.failure = error

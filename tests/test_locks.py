@@ -63,6 +63,25 @@ def test_lock_has_one_holder(path: Path) -> None:
     second.release()
 
 
+FULL = """
+import resource
+import sys
+from pathlib import Path
+from claude_batch_pandas.locks import Lock
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+lock = Lock(Path(sys.argv[1]))
+print(lock.acquire(), lock.holder(), flush=True)
+"""
+
+
+def test_a_full_disk_does_not_refuse_the_lock(path: Path) -> None:
+    """Who holds it is told where there is room to write it down."""
+    told = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, check=True)
+
+    assert told.stdout.decode().split(maxsplit=1) == ["True", "another process\n"]
+    assert Lock(path).acquire()
+
+
 def test_taking_it_twice_changes_nothing(path: Path) -> None:
     """A holder may ask again; one release gives it back, and more do no harm."""
     lock = Lock(path)

@@ -175,6 +175,32 @@ def test_what_killed_writers_left_is_cleared(tmp_path: Path) -> None:
     assert len(names(spool.folder("two"))) == 2
 
 
+def test_what_cannot_be_cleared_is_told(tmp_path: Path) -> None:
+    """A disk that refuses to delete is the ledger's error, as any other."""
+    spool = Spool(tmp_path)
+    spool.draft("one")
+    spool.publish("one")
+    (spool.folder("one") / "a.part").mkdir()
+
+    with pytest.raises(LedgerError, match=r"Could not tidy the folder of run one"):
+        spool.clear_parts("one")
+
+
+def test_a_temporary_file_that_stays_does_not_hide_the_error(tmp_path: Path) -> None:
+    """The first error is the one that tells what to do."""
+    with pytest.raises(LedgerError, match="Could not keep"):
+        keep_beside_a_folder(tmp_path / "a.json")
+
+
+def keep_beside_a_folder(path: Path) -> None:
+    """Keep a file whose temporary name a folder has taken, and whose own, too."""
+    (path / "inside").mkdir(parents=True)
+    with Writing(path) as file:
+        file.temporary.unlink()
+        file.temporary.mkdir()
+        file.keep()
+
+
 def test_publishing_twice_is_told(tmp_path: Path) -> None:
     """A name that a run has already is never overwritten."""
     spool = Spool(tmp_path)

@@ -17,6 +17,7 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session, workers
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
+from claude_batch_pandas.emulator.faults import FaultScript
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, PausedError, WaitTimeoutError
 from claude_batch_pandas.locks import Lock
@@ -340,6 +341,27 @@ def test_a_pause_that_cannot_be_written_is_told_all_the_same(
 
 
 # Companions
+
+
+def test_a_pause_is_told_where_the_disk_is_full(
+    frame: pd.DataFrame, slow: Emulator, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be written down, and is what the caller has to know all the same."""
+
+    class Full(Store):
+        def set_state(self, run_id: str, state: RunState, note: str = "") -> None:
+            if state is RunState.PAUSED:
+                msg = "database or disk is full"
+                raise LedgerError(msg)
+            super().set_state(run_id, state, note)
+
+    client = connect(slow)
+    run_id = left_behind(frame, client)
+    monkeypatch.setattr(session, "Store", Full)
+    slow._faults = FaultScript([Fault(**LOOK, status=401)])
+
+    with pytest.raises(PausedError, match="Check the API key"):
+        cbp.run(run_id, client=client).wait(ENOUGH)
 
 
 def test_the_pause_of_a_companion_pauses_who_waits_for_it(
