@@ -14,6 +14,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +32,11 @@ from claude_batch_pandas.emulator import Emulator
 from claude_batch_pandas.records import ShardState
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.verifying import verify
+
+try:
+    import resource
+except ImportError:  # pragma: no cover - Windows
+    resource = None  # type: ignore[assignment]
 
 ROWS = 40
 PROMPTS = 35  # different ones
@@ -60,6 +67,7 @@ class Cell:
     read_timeout: float | None = None  # of the SDK's client, in seconds
     years: float = 0.0  # that its clock is wrong by
     waits: bool = False  # for a word before it begins
+    largest: int | None = None  # bytes that it may write into a file
 
     def but(self, **changes: Any) -> Cell:
         """Return another cell with the same call."""
@@ -186,20 +194,24 @@ def _live(cell: Cell, pipe: Connection) -> None:
     cbp.options.poll_seconds = (0.02, 0.05)
     cbp.options.settle_seconds = 1.1
     session.clock = WrongClock(cell.years)
-    logging.getLogger("claude_batch_pandas").addHandler(_Telling(pipe))
+    voice = _Voice(pipe)
+    logging.getLogger("claude_batch_pandas").addHandler(_Telling(voice))
     if cell.waits:
-        pipe.send(("ready",))
+        voice.send(("ready",))
         pipe.recv()
+    if cell.largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (cell.largest, resource.RLIM_INFINITY))
     if cell.step:
-        strike_at(cell, pipe)
+        strike_at(cell, voice)
     try:
         out = frame().claude.batch(
-            "{text}", shard_size=12, client=_client(cell), progress=_hook(pipe)
+            "{text}", shard_size=12, client=_client(cell), progress=_hook(voice)
         )
-        cell.path.write_bytes(pickle.dumps(out))
     except Exception as error:
-        pipe.send(("failed", type(error).__name__, str(error)))
+        voice.send(("failed", type(error).__name__, str(error)))
         raise SystemExit(1) from error
+    with contextlib.suppress(OSError):  # where the disk is full, it is for this, too
+        cell.path.write_bytes(pickle.dumps(out))
 
 
 def _client(cell: Cell) -> Any:
@@ -210,9 +222,21 @@ def _client(cell: Cell) -> Any:
     return anthropic.Anthropic(api_key="none", timeout=cell.read_timeout)
 
 
-def _hook(pipe: Connection) -> Callable[[Any], None]:
+class _Voice:
+    """Tells through a pipe without the system call ``write``, which a test may let fail."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._socket = socket.socket(fileno=os.dup(pipe.fileno()))
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        """Send what `Connection.recv` understands."""
+        data = pickle.dumps(message)
+        self._socket.sendall(struct.pack("!i", len(data)) + data)
+
+
+def _hook(voice: _Voice) -> Callable[[Any], None]:
     """Return a progress hook that tells the note, the state and when it was."""
-    return lambda progress: pipe.send(
+    return lambda progress: voice.send(
         ("progress", progress.note, str(progress.state), progress.submitted, time.monotonic())
     )
 
@@ -220,15 +244,15 @@ def _hook(pipe: Connection) -> Callable[[Any], None]:
 class _Telling(logging.Handler):
     """Tells warnings through a pipe."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, voice: _Voice) -> None:
         super().__init__(logging.WARNING)
-        self._pipe = pipe
+        self._voice = voice
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._pipe.send(("warned", record.getMessage()))
+        self._voice.send(("warned", record.getMessage()))
 
 
-def strike_at(cell: Cell, pipe: Connection) -> None:
+def strike_at(cell: Cell, voice: _Voice) -> None:
     """Have this process struck just before or after the n-th call of a function of ours."""
     module_name, _, name = cell.step.partition(":")
     owner: Any = importlib.import_module(f"claude_batch_pandas.{module_name}")
@@ -239,7 +263,7 @@ def strike_at(cell: Cell, pipe: Connection) -> None:
     calls: list[None] = []
 
     def strike() -> None:
-        pipe.send(("struck",))
+        voice.send(("struck",))
         os.kill(os.getpid(), cell.blow)
 
     def deadly(*args: Any, **kwargs: Any) -> Any:

@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import test_kills, test_two_kernels
+from tests import test_disk, test_kills, test_two_kernels
 
 LOOPS: dict[str, Callable[[int, Path], list[str]]] = {
     "kills": test_kills.loop,
     "kernels": test_two_kernels.loop,
+    "disk": test_disk.loop,
 }
 FOLDER = Path(".soak")
 
