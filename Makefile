@@ -4,6 +4,10 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIN :=# what to install beside the package
+TESTS :=# all
+FRAMES := $(addprefix tests/test_,$(addsuffix .py,accessor answers architecture cli demo every_frame \
+	exports finding frames functions handles indexes notebooks planning readme rendering report \
+	retrying reuse rows session templates verifying widgets))
 
 .DEFAULT_GOAL := help
 .PHONY: demo test oldest soak lint types help
@@ -12,10 +16,10 @@ demo: $(VENV)/.has-emulator  ## label 3,080 real queries, crash, resume; no API 
 	@$(PYTHON) -m claude_batch_pandas demo
 
 test: $(VENV)/.has-dev  ## run the tests
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest $(TESTS)
 
-oldest:  ## run the tests on the oldest pandas that is supported
-	@$(MAKE) --no-print-directory test VENV=.venv-oldest PIN="'pandas<2.3'"
+oldest:  ## run the tests of what touches pandas on the oldest that is supported
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest PIN="'pandas<2.3'" TESTS="$(FRAMES)"
 
 soak: $(VENV)/.has-dev  ## go on with the long runs: crashes, faults, flipped bytes (Ctrl-C stops them)
 	@$(PYTHON) -m tests.soak

@@ -17,7 +17,6 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session, workers
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
-from claude_batch_pandas.emulator.faults import FaultScript
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, PausedError, WaitTimeoutError
 from claude_batch_pandas.locks import Lock
@@ -358,7 +357,7 @@ def test_a_pause_is_told_where_the_disk_is_full(
     client = connect(slow)
     run_id = left_behind(frame, client)
     monkeypatch.setattr(session, "Store", Full)
-    slow._faults = FaultScript([Fault(**LOOK, status=401)])
+    slow.faults = [Fault(**LOOK, status=401)]
 
     with pytest.raises(PausedError, match="Check the API key"):
         cbp.run(run_id, client=client).wait(ENOUGH)
