@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Map
+from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.records import Counts, RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.requests import ORDINAL, custom_ids
@@ -156,15 +157,14 @@ class Reader:
                 # An earlier attempt's result stands when this one was never sent.
                 ordinals = [i for i in ordinals if results[i] is UNKNOWN]
             first = Origin(run_id, shard.number, int(shard.batch_id is not None))
+            before = {i: results[i] for i in ordinals if results[i] is not UNKNOWN}
             for i in ordinals:
-                if results[i] is UNKNOWN:
-                    origins[i] = first
-                else:
-                    replaced.append(results[i])
-                    origins[i] = _again(origins[i], first, results[i])
+                origins[i] = _again(origins[i], first, before[i]) if i in before else first
             if shard.state is ShardState.COLLECTED:
                 self._collected(record, shard, ordinals, results)
+                replaced += [_displaced(results, i, earlier) for i, earlier in before.items()]
                 continue
+            replaced += before.values()
             waiting = WITHDRAWN if shard.state is ShardState.WITHDRAWN else PROCESSING
             for i in ordinals:
                 results[i] = waiting
@@ -221,6 +221,13 @@ def _believed(found: dict[str, Result], counts: Counts | None) -> dict[str, Resu
 
 def _ordinal(name: str) -> int:
     return int(name[ORDINAL])
+
+
+def _displaced(results: list[Result], i: int, earlier: Result) -> Result:
+    """Return which of two results of a request does not count: an answer is never displaced."""
+    if has_answer(earlier) and not has_answer(results[i]):
+        earlier, results[i] = results[i], earlier
+    return earlier
 
 
 def _again(before: Origin, now: Origin, result: Result) -> Origin:

@@ -84,24 +84,39 @@ def retry(
         seen[cause] += 1
         return cause in causes
 
-    _ask_again(run_id, engine, is_wanted, max_tokens)
+    # So that two kernels never send the same rows again at once.
+    with locks.held(engine.store.home / locks.PLANNING):
+        _ask_again(run_id, engine, is_wanted, max_tokens)
     return seen
 
 
-def retry_passing(record: RunRecord, engine: Engine) -> bool:
+def retry_passing(record: RunRecord, engine: Engine) -> bool | None:
     """Plan what failed for a cause that passes by itself once more; tell whether there was any.
 
     Only requests that the run sent itself, each at most `max_attempts` times in all, and none of
-    a run that is being canceled.
+    a run that is being canceled. None while somebody else plans: whoever plans may be waiting for
+    this very run, so it is not waited for.
     """
     if not will_retry(record, engine.store.shards(record.id)):
         return False
+    lock = locks.Lock(engine.store.home / locks.PLANNING)
+    if not lock.acquire():
+        return None
+    try:
+        return _retry_passing(engine.store.run(record.id), engine)
+    finally:
+        lock.release()
+
+
+def _retry_passing(record: RunRecord, engine: Engine) -> bool:
+    if not will_retry(record, engine.store.shards(record.id)):
+        return False  # canceled in the meantime
 
     def is_wanted(result: Result, origin: Origin) -> bool:
         is_early = origin.run_id == record.id and origin.attempts < record.max_attempts
         return is_early and cause_of(result) is Cause.PASSING
 
-    return _ask_again(record.id, engine, is_wanted)
+    return _ask_again(record.id, engine, is_wanted, by_itself=True)
 
 
 def will_retry(record: RunRecord, shards: Iterable[Shard]) -> bool:
@@ -117,27 +132,32 @@ def will_retry(record: RunRecord, shards: Iterable[Shard]) -> bool:
 
 
 def _ask_again(
-    run_id: str, engine: Engine, is_wanted: Wanted, max_tokens: int | None = None
+    run_id: str,
+    engine: Engine,
+    is_wanted: Wanted,
+    max_tokens: int | None = None,
+    *,
+    by_itself: bool = False,
 ) -> bool:
+    """Plan what is wanted; the caller holds the planner's lock, so nobody else does, too."""
     store = engine.store
-    # Under the planner's lock, so that two kernels never send the same rows again at once.
-    with locks.held(store.home / locks.PLANNING):
-        again = _find(run_id, engine, is_wanted)
-        for other in (run_id, *again):
-            resending.check_retry(store.run(other))
-        made: list[Shard] = []
-        for other, causes in again.items():
-            limits = {}
-            if max_tokens is not None:
-                cut = (ordinal for ordinal, cause in causes.items() if cause is Cause.TRUNCATED)
-                limits = dict.fromkeys(cut, max_tokens)
-            shards = store.shards(other)
-            made += resending.retry_shards(
-                engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, limits
-            )
-        store.add_shards(made)  # all or none
-        if again:
-            store.reopen(run_id)
+    again = _find(run_id, engine, is_wanted)
+    for other in (run_id, *again):
+        resending.check_retry(store.run(other))
+    made: list[Shard] = []
+    for other, causes in again.items():
+        limits = {}
+        if max_tokens is not None:
+            cut = (ordinal for ordinal, cause in causes.items() if cause is Cause.TRUNCATED)
+            limits = dict.fromkeys(cut, max_tokens)
+        shards = store.shards(other)
+        made += resending.retry_shards(
+            engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, limits
+        )
+    if not store.add_shards(made, by_itself=by_itself):  # all or none
+        return False
+    if again and not by_itself:
+        store.reopen(run_id)
     return bool(again)
 
 

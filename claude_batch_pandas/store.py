@@ -66,15 +66,25 @@ class Store:
             for shard in shards:
                 insert(database, "shards", shard_row(shard))
 
-    def add_shards(self, shards: Sequence[Shard]) -> None:
-        """Remember further shards of runs that exist, and that those runs go on."""
+    def add_shards(self, shards: Sequence[Shard], *, by_itself: bool = False) -> bool:
+        """Remember further shards of runs that exist, and that those runs go on.
+
+        A person's retry takes a cancel back; what would go out `by_itself` does not, and is not
+        remembered when one came in between: False then.
+        """
+        runs = {shard.run_id for shard in shards}
         with self._database.writing() as database:
+            for run_id in runs if by_itself else ():
+                row = database.execute("SELECT cancel FROM runs WHERE id = ?", (run_id,)).fetchone()
+                if row["cancel"]:
+                    return False
             for shard in shards:
                 insert(database, "shards", shard_row(shard))
                 database.execute(
                     "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL WHERE id = ?",
                     (RunState.SUBMITTING, shard.run_id),
                 )
+        return True
 
     def run(self, run_id: str) -> RunRecord:
         """Return a run.

@@ -167,19 +167,28 @@ class Worker:
             self._warn_of_deadline()
             ahead = self._needed_ahead()
             if seconds is None and not ahead:
-                if retry_passing(self._steps.record, self._engine):
-                    self._tell("sending again what expired or failed because the API was busy")
-                    continue
-                if self._steps.has_twins():
-                    self._tell(self._steps.note)
-                    self._sleep(self._engine.poll_seconds[0])
-                elif self._finish():
+                if self._wind_up():
                     return
                 continue
             if self._leave_when_sent and (self._steps.is_sent or self._steps.is_held):
                 return
             self._tell(self._steps.note)
             self._sleep(FOLLOW_SECONDS if seconds is None else seconds)
+
+    def _wind_up(self) -> bool:
+        """Do what is left once every shard is settled; tell whether the run has ended."""
+        is_again = retry_passing(self._steps.record, self._engine)
+        if is_again:
+            self._tell("sending again what expired or failed because the API was busy")
+        elif is_again is None:
+            self._tell("waiting for a run that is being planned, then sending again")
+            self._sleep(FOLLOW_SECONDS)
+        elif self._steps.has_twins():
+            self._tell(self._steps.note)
+            self._sleep(self._engine.poll_seconds[0])
+        else:
+            return self._finish()
+        return False
 
     def _begin(self) -> None:
         """Take a run over, from the one who paused it or died."""

@@ -171,9 +171,9 @@ def test_a_retry_holds_the_planners_lock(
     taken: list[bool] = []
 
     class Watched(Store):
-        def add_shards(self, shards: Sequence[Shard]) -> None:
+        def add_shards(self, shards: Sequence[Shard], *, by_itself: bool = False) -> bool:
             taken.append(Lock(home / locks.PLANNING).acquire())
-            super().add_shards(shards)
+            return super().add_shards(shards, by_itself=by_itself)
 
     monkeypatch.setattr(session, "Store", Watched)
     cbp.run(run_id, client=sdk).retry()

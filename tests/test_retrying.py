@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 import claude_batch_pandas as cbp
+from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Rule
+from claude_batch_pandas.locks import PLANNING, Lock
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
 
@@ -278,3 +280,65 @@ def test_nothing_is_read_twice_when_nothing_failed(
 
     assert run.retry().done
     assert orjson.dumps(texts(emulator)) == b'[["good","poor","fine"]]'
+
+
+@pytest.mark.parametrize("outcome", ["errored", "canceled"])
+def test_an_answer_that_was_paid_is_not_displaced_by_a_failure(
+    outcome: str, frame: pd.DataFrame, emulator: Emulator, client: Any
+) -> None:
+    """A second try that fails leaves the row as it was: cut, but there."""
+    fail(emulator, outcome="max_tokens")
+    out = frame.claude.batch("{text}", client=client, max_tokens=200)
+    run = cbp.run(cbp.runs()["id"].iloc[0], client=client)
+    fail(emulator, outcome=outcome, error_type="invalid_request_error")
+    again = run.retry(truncated=True, max_tokens=4000).result(frame)
+
+    pd.testing.assert_frame_equal(again, out)
+    assert out["answer"].notna().all()
+    assert len(emulator.batches) == 2
+
+
+def test_a_cancel_that_comes_while_rows_go_out_again_wins(
+    frame: pd.DataFrame,
+    emulator: Emulator,
+    client: Any,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between looking for failures and planning them: nothing more is sent."""
+    fail(emulator, outcome="expired")
+
+    class Canceled(Store):
+        def add_shards(self, shards: Any, *, by_itself: bool = False) -> bool:
+            self.set_cancel(self.runs()[0].id)
+            return super().add_shards(shards, by_itself=by_itself)
+
+    monkeypatch.setattr(session, "Store", Canceled)
+    out = frame.claude.batch("{text}", client=client)
+
+    assert len(emulator.batches) == 1
+    assert Store(home).runs()[0].cancel
+    assert out["answer_status"].iloc[1] == "expired"
+
+
+def test_who_plans_for_long_is_not_waited_for(
+    frame: pd.DataFrame, emulator: Emulator, client: Any, clock: JumpingClock, home: Path
+) -> None:
+    """A template function may itself wait for the run whose rows go out again."""
+    fail(emulator, outcome="expired")
+    lock = Lock(home / PLANNING)
+    run = frame.claude.submit("{text}", client=client)
+    notes: list[str] = []
+
+    def on_wait() -> None:
+        heal_after(emulator, 1)()
+        if run.progress.ended and not notes:
+            lock.acquire()
+        if "being planned" in run.progress.note:
+            notes.append(run.progress.note)
+            lock.release()
+
+    clock.on_wait = on_wait
+    out = run.result(frame)
+
+    assert out["answer_status"].eq("succeeded").all()
