@@ -29,7 +29,9 @@ ANSWERED = frozenset({RowStatus.SUCCEEDED, RowStatus.REFUSED, RowStatus.TRUNCATE
 
 # A limit that a person set comes as an invalid_request_error, so the words have to tell
 # (the API's page on rate limits; the message of an empty account).
-_MONEY = re.compile(r"credit balance|usage limits?|spend(ing)? limit|billing", re.IGNORECASE)
+_MONEY = re.compile(
+    r"your credit balance|your (specified )?(API )?usage limits?|spend(ing)? limit", re.IGNORECASE
+)
 
 
 def has_answer(result: Result) -> bool:

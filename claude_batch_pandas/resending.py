@@ -124,6 +124,7 @@ def retry_shards(
     ordinals: Iterable[int],
     quota: int,
     limits: Mapping[int, int] = MappingProxyType({}),
+    latest: int = 0,
 ) -> list[Shard]:
     """Write new shards of a run that ask some of its requests again.
 
@@ -140,6 +141,8 @@ def retry_shards(
         Requests a shard may have.
     limits : mapping of int to int
         By ordinal, the max_tokens of those that shall have more.
+    latest : int
+        The latest attempt that any submission of the run was, one of a twin perhaps.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def retry_shards(
     LedgerError
         When the request bodies are gone.
     """
-    attempt = _next_attempt(max(shard.attempt for shard in shards))
+    attempt = _next_attempt(max(latest, *(shard.attempt for shard in shards)))
     made: list[Shard] = []
     lines = _latest_lines(spool, record, shards, frozenset(ordinals))
     for ordinal, limit in limits.items():

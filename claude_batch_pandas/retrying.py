@@ -151,8 +151,9 @@ def _ask_again(
             cut = (ordinal for ordinal, cause in causes.items() if cause is Cause.TRUNCATED)
             limits = dict.fromkeys(cut, max_tokens)
         shards = store.shards(other)
+        latest = max((twin.attempt for twin in store.twins(other)), default=0)
         made += resending.retry_shards(
-            engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, limits
+            engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, limits, latest
         )
     if not store.add_shards(made, by_itself=by_itself):  # all or none
         return False

@@ -90,7 +90,8 @@ def submit(data: Any, call: Call) -> Run:
         )
         run_id = settle(planner.plan(), engine, index)
         if call.on_unknown is not None:  # as the answer of one who was asked
-            engine.store.set_policy(run_id, call.on_unknown)
+            for asked in (run_id, *engine.store.run(run_id).sources):
+                engine.store.set_policy(asked, call.on_unknown)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
     return run.start()
 

@@ -85,7 +85,7 @@ class Steps:
             When the disk refuses.
         """
         self._waits.note = ""
-        if self._twins.look(self.record, self._shards):  # before anything is sent again
+        if self._twins.look(self.record):  # before anything is sent again
             self.refresh()
         is_full = False
         for number in range(len(self._shards)):
@@ -117,7 +117,7 @@ class Steps:
 
     def has_twins(self) -> bool:
         """Tell whether batches that were accepted twice are not through yet; the run can end."""
-        is_open = self._twins.look(self.record, self._shards, is_last=True)
+        is_open = self._twins.look(self.record, is_last=True)
         if is_open:
             self._waits.note = "a batch that was accepted twice is being wound up"
         return is_open

@@ -138,7 +138,8 @@ class Store:
         """Remember where a run is."""
         with self._database.writing() as database:
             database.execute(
-                "UPDATE runs SET state = ?, note = ? WHERE id = ?", (state, note, run_id)
+                "UPDATE runs SET state = ?, note = ? WHERE id = ? AND state != 'purged'",
+                (state, note, run_id),
             )
 
     def set_policy(self, run_id: str, on_unknown: str) -> None:
@@ -161,7 +162,7 @@ class Store:
         with self._database.writing() as database:
             changed = database.execute(
                 "UPDATE runs SET state = ?, note = '', ended_at = coalesce(ended_at, ?) "
-                "WHERE id = ? AND NOT EXISTS "
+                "WHERE id = ? AND state != 'purged' AND NOT EXISTS "
                 "(SELECT 1 FROM shards WHERE run_id = runs.id AND state NOT IN (?, ?))",
                 (RunState.ENDED, now, run_id, *settled),
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from claude_batch_pandas import money, resending, results
@@ -39,17 +38,16 @@ class Twins:
     engine: Engine
     waits: Waits
     reconciler: Reconciler
-    _rejected: set[str] = field(default_factory=set)  # batches whose results told they are not ours
+    # Batches whose results told that they are not a twin's, by shard and attempt.
+    _rejected: set[tuple[int, int, str]] = field(default_factory=set)
     _due: float = 0.0  # on the monotonic clock
 
-    def look(self, record: RunRecord, shards: Sequence[Shard], *, is_last: bool = False) -> bool:
+    def look(self, record: RunRecord, *, is_last: bool = False) -> bool:
         """See what became of the twins, once in a while and at the end of a run.
 
         Parameters
         ----------
         record : RunRecord
-        shards : sequence of Shard
-            Of the run.
         is_last : bool
             Whether nobody will look again for now.
 
@@ -66,16 +64,17 @@ class Twins:
             return False
         self._due = self.waits.now + self.engine.poll_seconds[1]
         twins = self.engine.store.twins(record.id)
-        seen = [self._see(record, shards, twin) for twin in twins]  # all of them
+        seen = [self._see(record, twin) for twin in twins]  # all of them
         return any(seen)
 
-    def _see(self, record: RunRecord, shards: Sequence[Shard], twin: Twin) -> bool:
+    def _see(self, record: RunRecord, twin: Twin) -> bool:
         age = self.engine.clock.now() - (twin.intended_at or record.created_at)
         if twin.settled or (twin.batch_id is None and age > LONGEST_SECONDS):
             return False
         try:
             if twin.batch_id is None:
-                return self._search(record, shards[twin.number], twin)
+                shard = self.engine.store.shard(record.id, twin.number)  # as the last look left it
+                return self._search(record, shard, twin)
             return self._settle(twin, self.engine.client.retrieve(twin.batch_id))
         except (APIError, CredentialsError, PausedError) as error:
             # The run itself is well without it; whoever looks at the run next tries again.
@@ -87,16 +86,17 @@ class Twins:
         sent = replace(shard, attempt=twin.attempt, fence=twin.fence, intended_at=twin.intended_at)
         listing, has_fence = self.reconciler.newer_than_fence(record, sent)
         check_scope(listing.scope, record.scope)
-        known = self.engine.store.batch_ids() | self._rejected
+        known = self.engine.store.batch_ids()
         for batch in candidates(sent, listing.batches, known, has_fence=has_fence):
-            if batch.processing_status != "ended":
+            is_rejected = (twin.number, twin.attempt, batch.id) in self._rejected
+            if is_rejected or batch.processing_status != "ended":
                 continue
             is_ours = self.reconciler.is_ours(record, sent, batch)
             if is_ours:
                 self._found(shard, twin, batch)
                 return True
             if is_ours is False:
-                self._rejected.add(batch.id)
+                self._rejected.add((twin.number, twin.attempt, batch.id))
         return False
 
     def _found(self, shard: Shard, twin: Twin, batch: Batch) -> None:

@@ -187,7 +187,7 @@ class Worker:
             self._tell(self._steps.note)
             self._sleep(self._engine.poll_seconds[0])
         else:
-            return self._finish()
+            return self._finish() or self._engine.store.run(self._run.id).state is RunState.PURGED
         return False
 
     def _begin(self) -> None:
@@ -246,7 +246,7 @@ class Worker:
 
     def _warn_of_deadline(self) -> None:
         """Say, once for each word of it, that results wait which the API will delete."""
-        words = self._steps.deadline()
+        words = self._steps.deadline() if self._steps.note else ""  # nothing went wrong, so far
         if words and words != self._warned:
             self._warned = words
             log.warning(words)
