@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -65,7 +66,7 @@ class Cell:
     nth: int = 1  # at which call of that step
     blow: int = signal.SIGKILL
     read_timeout: float | None = None  # of the SDK's client, in seconds
-    years: float = 0.0  # that its clock is wrong by
+    years: tuple[float, ...] = (0.0,)  # that its clock is wrong by, one look after the other
     waits: bool = False  # for a word before it begins
     largest: int | None = None  # bytes that it may write into a file
 
@@ -75,14 +76,14 @@ class Cell:
 
 
 class WrongClock(SystemClock):
-    """The machine's clock, some years off."""
+    """The machine's clock, some years off; with several numbers it jumps at every look."""
 
-    def __init__(self, years: float) -> None:
-        self._seconds = years * YEAR
+    def __init__(self, *years: float) -> None:
+        self._years = itertools.cycle(years)
 
     def now(self) -> float:
         """Return the wrong seconds since 1970."""
-        return super().now() + self._seconds
+        return super().now() + next(self._years) * YEAR
 
 
 class Life:
@@ -193,7 +194,7 @@ def _live(cell: Cell, pipe: Connection) -> None:
     os.environ["HOME"] = str(cell.home.parent)  # where the SDK looks for a profile
     cbp.options.poll_seconds = (0.02, 0.05)
     cbp.options.settle_seconds = 1.1
-    session.clock = WrongClock(cell.years)
+    session.clock = WrongClock(*cell.years)
     voice = _Voice(pipe)
     logging.getLogger("claude_batch_pandas").addHandler(_Telling(voice))
     if cell.waits:
