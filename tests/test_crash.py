@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,26 +70,6 @@ def test_finished_shards_are_not_downloaded_again(api: tuple[Emulator, str], cel
     assert len(emulator.batches) == 4
     assert sum(call.path.endswith("/results") for call in emulator.calls) == 2
     assert not any(call.method == "POST" for call in emulator.calls)
-
-
-SCRIPT = """
-import sys
-import pandas as pd
-import claude_batch_pandas
-pd.DataFrame({"text": [f"row {i}" for i in range(35)]}).claude.submit("{text}", shard_size=12)
-"""
-
-
-def test_a_script_that_submits_and_ends_has_submitted(
-    api: tuple[Emulator, str], tmp_path: Path
-) -> None:
-    """submit() returns at once; the end of the process waits until everything is sent."""
-    emulator, url = api
-    emulator.batches.clear()
-    settings = {"ANTHROPIC_BASE_URL": url, "CLAUDE_BATCH_HOME": str(tmp_path / "ledger")}
-    subprocess.run([sys.executable, "-c", SCRIPT], env=os.environ | settings, check=True)
-
-    assert sum(batch.total for batch in emulator.batches) == 35
 
 
 def test_a_killed_draft_leaves_nothing_behind(cell: Cell) -> None:
