@@ -113,7 +113,7 @@ def test_labels_may_stand_twice(queries: pd.DataFrame, tmp_path: Path) -> None:
 
 def test_parquet_is_as_it_is(queries: pd.DataFrame, tmp_path: Path) -> None:
     """Text, types and index come back."""
-    df = queries.assign(more="=1+1", when=pd.Timestamp("2026-11-20"), none=np.nan)
+    df = queries.assign(more="=1+1", when=pd.Timestamp("2026-11-20").as_unit("us"), none=np.nan)
     found = pd.read_parquet(cbp.export(df, tmp_path / "out.parquet"))
 
     pd.testing.assert_frame_equal(found, df)

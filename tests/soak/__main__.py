@@ -19,6 +19,7 @@ from pathlib import Path
 
 FOLDER = Path(".soak")
 FUZZ_SECONDS = 60
+SCHEDULES = 200  # of the simulator, a seed
 
 Part = Callable[[int, Path], list[str]]  # a seed and a folder of its own -> what was wrong
 
@@ -52,6 +53,16 @@ def pytest_of(*arguments: str) -> Part:
     return run
 
 
+def simulator(seed: int, folder: Path) -> list[str]:
+    """Play some hundred schedules of faults and crashes."""
+    command = [
+        *(sys.executable, "-m", "tests.simulator", "--schedules", str(SCHEDULES)),
+        *("--from", str(seed * SCHEDULES), "--state", str(folder / "state.json")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else [(done.stdout + done.stderr)[-4000:]]
+
+
 def fuzz(seed: int, folder: Path) -> list[str]:
     """Look for bytes that break the reader of results; needs the extra ``soak``."""
     corpus = FOLDER / "corpus"
@@ -64,6 +75,7 @@ def fuzz(seed: int, folder: Path) -> list[str]:
 
 
 PARTS: dict[str, tuple[Part, int]] = {  # and how many seeds are a long soak
+    "simulator": (simulator, 500),
     "kills": (kills, 500),
     "kernels": (kernels, 200),
     "cuts": (pytest_of("tests/test_faults.py", "-k", "cut"), 80),
