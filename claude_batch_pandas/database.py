@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.exceptions import BatchError, LedgerError
 from claude_batch_pandas.tables import MIGRATIONS, SEALED, seal_of
 
 BUSY_SECONDS = 30.0  # how long to wait for another process's transaction
@@ -38,7 +38,8 @@ class Database:
             # SQLite gives its journal the mode of the database, so this makes both private.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._migrate()
-        self._check()
+        if _checked.get(path) != _stamp(path):  # once, and again when another process wrote to it
+            self.check()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -65,14 +66,14 @@ class Database:
             if is_checked:
                 _checked[self._path] = _stamp(self._path)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Refuse a database of which a byte was changed by anybody but SQLite.
 
-        Once, and again when another process has written to it.
+        Raises
+        ------
+        LedgerError
         """
         stamp = _stamp(self._path)
-        if _checked.get(self._path) == stamp:
-            return
         with self.reading() as database:
             (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             if found == "ok":
@@ -144,8 +145,8 @@ def _broken(database: sqlite3.Connection) -> Iterator[str]:
 def _as_ledger_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        if isinstance(error, LedgerError):
+    except (sqlite3.Error, OSError, ValueError, ArithmeticError) as error:  # what is in a row, too
+        if isinstance(error, BatchError):
             raise
         msg = f"The ledger {path} cannot be used: {error}. Check the disk and the permissions."
         raise LedgerError(msg) from error

@@ -25,6 +25,8 @@ from __future__ import annotations
 UNSENT = "unsent"  # no connection was made; it passes by itself
 UNWRITABLE = "unwritable"  # HTTP cannot carry the request; a person is needed
 
+NOT_FOUND = 404
+
 # And of an answer that no server of the API gives; a person is needed.
 ENDLESS = "endless"  # too large to be what was asked for, or compressed so that it could be
 
@@ -94,6 +96,11 @@ class APIError(BatchError):
         self.code = code
         self.request_id = request_id
         self.retry_after = retry_after
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the server does not know what it was asked about: gone, hidden, or a hiccup."""
+        return self.status == NOT_FOUND
 
     def because(self, message: str) -> APIError:
         """Return the same error under another message."""

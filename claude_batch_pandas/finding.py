@@ -23,7 +23,7 @@ from claude_batch_pandas import (
 )
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import InputError, RunNotFoundError
+from claude_batch_pandas.exceptions import NOT_FOUND, InputError, RunNotFoundError
 from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.patience import patiently
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     import anthropic
     import pandas as pd
 
-NOT_FOUND = 404
 LISTED = {
     "id": "text",
     "name": "text",

@@ -6,7 +6,6 @@ A `Run` remembers nothing that the ledger does not: closing the notebook loses n
 from __future__ import annotations
 
 import asyncio
-import shutil
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -19,7 +18,7 @@ from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, 
 from claude_batch_pandas.matching import Matched, keep_digests, match_frame
 from claude_batch_pandas.planning import INDEX
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.purging import delete_batches
+from claude_batch_pandas.purging import purge
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.retrying import causes_of, left_over, retry
@@ -256,8 +255,21 @@ class Run:
         """Ask the API to cancel what is not done; what is done is kept and was paid.
 
         Canceling takes effect at the API within minutes; call `result` for what came of it.
+
+        Raises
+        ------
+        InputError
+            When the batch was attached: it may be somebody else's.
+        PausedError
+            When the client talks to another server than the one the run was sent to.
         """
         self._refuse_gone()
+        if self._record.attached:
+            msg = (
+                f"The batch of run {self.id} was not sent from here, so it is not canceled here. "
+                "Cancel it in the Console, or with client.messages.batches.cancel(...)."
+            )
+            raise InputError(msg)
         if not self.done:
             check_origin(self._record, self._engine)
             self._engine.store.set_cancel(self.id)
@@ -335,14 +347,10 @@ class Run:
             `server`, also when results could not be read, or the batch was not ours.
         APIError
             When the server refuses; what is on this disk stays.
+        LedgerError
+            When the disk refuses; purge again.
         """
-        if self._has_folder and self.status not in {RunState.ENDED, RunState.PURGED}:
-            msg = f"Run {self.id} is {self.status}; cancel it and collect it before purging it."
-            raise InputError(msg)
-        if server:
-            delete_batches(self._record, self._engine)
-        self._engine.store.purge(self.id)
-        shutil.rmtree(self._engine.spool.folder(self.id), ignore_errors=True)
+        purge(self.id, self._engine, server=server)
 
     # How it is done
 

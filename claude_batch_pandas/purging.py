@@ -1,26 +1,59 @@
-"""The server's copy of a run, deleted once ours is known to be whole."""
+"""A run's prompts and answers, deleted: from this disk, and from the server once ours are whole."""
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
+from pathlib import Path
+
+from claude_batch_pandas import locks
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, InputError
+from claude_batch_pandas.exceptions import NOT_FOUND, APIError, InputError, LedgerError
 from claude_batch_pandas.patience import patiently
-from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
+from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState, Twin
 from claude_batch_pandas.scopes import check_origin
 from claude_batch_pandas.spool import file_sha256
 
-GONE = 404
 
-
-def delete_batches(record: RunRecord, engine: Engine) -> None:
-    """Delete the batches of a run from the server.
+def purge(run_id: str, engine: Engine, *, server: bool) -> None:
+    """Delete what is kept of a run.
 
     Raises
     ------
     InputError
-        When a result of them is not on this disk, or they were not sent from here.
-    APIError, LedgerError
+        When something of it would be lost.
+    APIError
+        When the server refuses; what is on this disk stays.
+    LedgerError
+        When the disk refuses.
     """
+    folder = engine.spool.folder(run_id)
+    # So that nobody plans to ask any of it again meanwhile, or to take answers from it.
+    with locks.held(engine.store.home / locks.PLANNING):
+        record = engine.store.run(run_id)
+        if folder.is_dir() and record.state not in {RunState.ENDED, RunState.PURGED}:
+            msg = f"Run {run_id} is {record.state}; cancel it and collect it before purging it."
+            raise InputError(msg)
+        if server:
+            _delete_batches(record, engine)
+        engine.store.purge(run_id)
+        _delete_folder(folder)
+
+
+def _delete_folder(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        msg = (
+            f"The folder {folder} could not be deleted whole ({error.strerror or error}), and what "
+            "is left of it holds prompts or answers. Close what uses it, then purge again."
+        )
+        raise LedgerError(msg) from error
+
+
+def _delete_batches(record: RunRecord, engine: Engine) -> None:
     if record.state is RunState.PURGED:
         msg = f"Run {record.id} was purged already, and its batches are not known any more."
         raise InputError(msg)
@@ -31,13 +64,17 @@ def delete_batches(record: RunRecord, engine: Engine) -> None:
         )
         raise InputError(msg)
     shards = [shard for shard in engine.store.shards(record.id) if shard.batch_id is not None]
+    twins = [twin for twin in engine.store.twins(record.id) if twin.batch_id is not None]
     for shard in shards:
         _refuse_incomplete(shard, engine)
-    twins = [twin for twin in engine.store.twins(record.id) if twin.settled]
+    for twin in twins:
+        _refuse_open(twin)
+    sent: list[Shard | Twin] = [*shards, *twins]
+    batch_ids = [batch.batch_id for batch in sent if batch.batch_id is not None]
+    _refuse_fences(batch_ids, engine)
     check_origin(record, engine)
-    for batch_id in [*(shard.batch_id for shard in shards), *(twin.batch_id for twin in twins)]:
-        if batch_id is not None:
-            _delete(batch_id, engine)
+    for batch_id in batch_ids:
+        _delete(batch_id, engine)
 
 
 def _refuse_incomplete(shard: Shard, engine: Engine) -> None:
@@ -52,9 +89,30 @@ def _refuse_incomplete(shard: Shard, engine: Engine) -> None:
         raise InputError(msg)
 
 
+def _refuse_open(twin: Twin) -> None:
+    if not twin.settled:
+        msg = (
+            f"Batch {twin.batch_id} of run {twin.run_id} was accepted though another took its "
+            "place, and is being wound up. Wait for the run once more, then purge it."
+        )
+        raise InputError(msg)
+
+
+def _refuse_fences(batch_ids: list[str], engine: Engine) -> None:
+    """Refuse to delete what marks, in the server's list, where another submission is looked for."""
+    needed = engine.store.fences()
+    for batch_id in batch_ids:
+        if batch_id in needed:
+            msg = (
+                f"Batch {batch_id} marks the place in the server's list where the submission of "
+                f"run {needed[batch_id]} is being looked for. Purge when that has been found."
+            )
+            raise InputError(msg)
+
+
 def _delete(batch_id: str, engine: Engine) -> None:
     try:
-        patiently(engine, lambda: engine.client.delete(batch_id), {GONE})
+        patiently(engine, partial(engine.client.delete, batch_id), {NOT_FOUND})
     except APIError as error:
-        if error.status != GONE:  # somebody deleted it before
+        if not error.is_missing:  # somebody deleted it before
             raise

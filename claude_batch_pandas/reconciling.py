@@ -5,25 +5,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 
 from claude_batch_pandas import resending
-from claude_batch_pandas.answers import Reader
-from claude_batch_pandas.client import Listing
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, PausedError
+from claude_batch_pandas.exceptions import PausedError
 from claude_batch_pandas.holding import Hold
-from claude_batch_pandas.polling import has_no_list
-from claude_batch_pandas.reconcile import FENCE_MARGIN, Next, candidates, decide, longest_post
+from claude_batch_pandas.inquiry import Inquiry
+from claude_batch_pandas.reconcile import Next, decide, longest_post
 from claude_batch_pandas.records import KEY_WORKSPACE, Batch, RunRecord, Shard, key_workspace
-from claude_batch_pandas.requests import id_prefix
-from claude_batch_pandas.results import read_tags
-from claude_batch_pandas.scopes import check_scope
 from claude_batch_pandas.waits import Agenda, Waits
 
 MOST_RESENDS = 3  # of a shard in one go; whatever swallows them needs a person
+WATCHED = "a batch of the same size runs; its results will tell whether it is ours"
 SHORT_SETTLE_SECONDS = 10.0  # after a 429 or 529 that says in the API's own words that it refused
 
 
@@ -36,13 +31,13 @@ class Reconciler:
     engine : Engine
     waits : Waits
     hold : Hold
-    reader : Reader
+    inquiry : Inquiry
     """
 
     engine: Engine
     waits: Waits
     hold: Hold
-    reader: Reader
+    inquiry: Inquiry
     _resent: Counter[int] = field(default_factory=Counter)  # by shard, in this process
 
     def look(self, record: RunRecord, shard: Shard, agenda: Agenda) -> None:
@@ -58,49 +53,35 @@ class Reconciler:
         if agenda.unknown_since is None:
             agenda.unknown_since = waits.now
         self._check_key(record, shard)
-        listing, has_fence = self.newer_than_fence(record, shard)
-        check_scope(listing.scope, record.scope)
         known = engine.store.batch_ids() | agenda.rejected
-        found = candidates(shard, listing.batches, known, has_fence=has_fence)
+        found = self.inquiry.find(record, shard, known)
         settle = engine.settle_seconds
         if agenda.was_refused:  # the list has the last word, but soon
             settle = min(settle, SHORT_SETTLE_SECONDS)
-        decision = decide(found, self._waited(shard, agenda, listing), settle)
+        decision = decide(found.batches, self._waited(shard, agenda, found.now), settle)
         match decision.next:
             case Next.INSPECT if decision.batch is not None:
                 self._inspect(record, shard, agenda, decision.batch)
             case Next.WATCH:
-                waits.note = (
-                    "a batch of the same size runs; its results will tell whether it is ours"
-                )
+                waits.note = WATCHED
                 waits.wait(agenda)
             case Next.ASK if decision.batch is not None:
                 raise PausedError(_cannot_tell(shard, decision.batch))
             case Next.RESEND if agenda.was_refused:
-                engine.store.mark_doubted(shard)
+                engine.store.mark_doubted(shard, refused=True)
+                waits.forget(shard)
+            case Next.RESEND if record.cancel:  # it is not sent again, but still looked for
+                engine.store.mark_doubted(shard, refused=False)
                 waits.forget(shard)
             case Next.RESEND if record.on_unknown != "wait":
-                self._resend(record, shard, has_fence=has_fence)
+                self._resend(record, shard, has_fence=found.has_fence)
             case _:
                 waits.note = self._why(record, agenda, settle)
                 waits.wait(agenda, min(agenda.pace.next(), settle / 4))
 
-    def is_ours(self, record: RunRecord, shard: Shard, batch: Batch) -> bool | None:
-        """Tell by the results whether a batch is this shard's; None when they do not tell."""
-        prefix = id_prefix(record.nonce, shard.attempt).decode()
-        expected = frozenset(self.reader.expected(record, shard))
-        seen = 0
-        with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
-            for tags in read_tags(resending.lines_of(blocks)):
-                for tag in tags:
-                    if tag is not None and tag[0].startswith(prefix) and tag[0] in expected:
-                        return True
-                    seen += tag is not None
-        return False if seen == batch.counts.total else None
-
     def _inspect(self, record: RunRecord, shard: Shard, agenda: Agenda, batch: Batch) -> None:
         """Adopt an ended batch, or rule it out; one that shows nothing is looked at again."""
-        is_ours = self.is_ours(record, shard, batch)
+        is_ours = self.inquiry.is_ours(record, shard, batch)
         if is_ours is None:
             self.waits.note = f"batch {batch.id} may be ours, but its results cannot be read yet"
             self.waits.wait(agenda)
@@ -159,39 +140,7 @@ class Reconciler:
             )
             raise PausedError(msg)
 
-    def newer_than_fence(self, record: RunRecord, shard: Shard) -> tuple[Listing, bool]:
-        """Return the batches that a POST may have become, and whether the fence told which."""
-        client = self.engine.client
-        if not shard.fence:
-            return self._recent(record, shard), shard.fence == ""
-        try:
-            client.retrieve(shard.fence)  # the control: we look at the same list as before
-            return client.list(before_id=shard.fence), True
-        except APIError as error:
-            if error.status not in {400, 404}:
-                raise
-        return self._recent(record, shard), False
-
-    def _recent(self, record: RunRecord, shard: Shard) -> Listing:
-        """Return what was created since about the intent, however many pages that is."""
-        client = self.engine.client
-        earliest = (shard.intended_at or 0.0) - FENCE_MARGIN
-        try:
-            newest = client.list()
-            if not newest.has_older:
-                return newest
-            return newest._replace(batches=list(client.history(earliest)))
-        except APIError as error:
-            if not has_no_list(error) or record.scope.organization:
-                raise
-        msg = (
-            f"The answer to the submission of shard {shard.number} was lost, and this server has "
-            "no list of batches to look for it in. It may have been accepted, so it is not sent "
-            "again; run the cell with reuse=False to ask anew, at the price of asking twice."
-        )
-        raise PausedError(msg)
-
-    def _waited(self, shard: Shard, agenda: Agenda, listing: Listing) -> float:
+    def _waited(self, shard: Shard, agenda: Agenda, now: float | None) -> float:
         """Return for how many seconds, at least, the POST has been over.
 
         The process that sent it knows by its own clock. After a crash the server's clock tells
@@ -199,9 +148,9 @@ class Reconciler:
         """
         assert agenda.unknown_since is not None, "set when the reconciling began"
         here = self.waits.now - agenda.unknown_since
-        if agenda.was_sent_here or listing.now is None or shard.intended_at is None:
+        if agenda.was_sent_here or now is None or shard.intended_at is None:
             return here
-        return max(here, listing.now - shard.intended_at - longest_post(shard.size))
+        return max(here, now - shard.intended_at - longest_post(shard.size))
 
 
 def _cannot_tell(shard: Shard, batch: Batch) -> str:

@@ -148,6 +148,7 @@ class Twin:
     fence: str | None = None  # as of a shard
     intended_at: float | None = None
     batch_id: str | None = None  # once it showed up
+    refused: bool = False  # the API said, in its own words, that it did not take it
     settled: bool = False  # nothing more will happen to it
     dollars: Decimal = Decimal(0)  # what it cost, as far as prices are known; 0 until settled
     unpriced: int = 0  # its answers of unknown price

@@ -20,14 +20,13 @@ from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.deadlines import DAY, KEPT_DAYS
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.exceptions import NOT_FOUND, APIError
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.records import Batch, RowStatus, RunRecord
 from claude_batch_pandas.rendering import Reason, Rendered
 from claude_batch_pandas.results import UNREADABLE, Result, read_tags
 
-GONE = 404
-NOT_FOUND = Reason(
+UNANSWERED = Reason(
     RowStatus.SKIPPED, "no batch on the server answers this; run the cell again to send it"
 )
 
@@ -78,9 +77,9 @@ def search(engine: Engine, owned: Collection[str], wanted: Collection[bytes]) ->
 
 def _is_wanted(engine: Engine, batch: Batch, wanted: Collection[bytes]) -> bool:
     try:
-        return patiently(engine, partial(_holds_any, engine.client, batch, wanted), {GONE})
+        return patiently(engine, partial(_holds_any, engine.client, batch, wanted), {NOT_FOUND})
     except APIError as error:
-        if error.status != GONE:
+        if not error.is_missing:
             raise
         return False  # deleted since the list was read
 
@@ -207,7 +206,7 @@ def digests_of(blocks: Iterable[Rendered]) -> list[bytes]:
 
 def only_known(blocks: Iterable[Rendered], found: Harvest) -> Iterator[Rendered]:
     """Yield blocks in which a request that has no answer is a reason, so that none is sent."""
-    stranger = Reason(RowStatus.ERRORED, UNREADABLE) if found.unreadable else NOT_FOUND
+    stranger = Reason(RowStatus.ERRORED, UNREADABLE) if found.unreadable else UNANSWERED
     for block in blocks:
         reasons = dict(block.reasons)
         for i, digest in enumerate(block.digests):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, PausedError
+from claude_batch_pandas.exceptions import NOT_FOUND, APIError, PausedError
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.polling import NO_LIST, has_no_list
 from claude_batch_pandas.records import KEY_WORKSPACE, RunRecord, Scope, key_workspace
-
-NOT_FOUND = 404  # a hiccup, or a relay that has no list of batches
 
 
 def find_scope(engine: Engine) -> Scope:
@@ -35,6 +33,7 @@ def _ask(engine: Engine) -> Scope:
     """Ask the API who the key belongs to; a server without a list of batches does not tell."""
     client = engine.client
     try:
+        # A 404 is a hiccup, or a relay that has no list of batches.
         return patiently(engine, client.scope, NO_LIST - {NOT_FOUND})
     except APIError as error:
         if has_no_list(error):

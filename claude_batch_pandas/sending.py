@@ -136,7 +136,7 @@ class Sender:
             if error.code in {UNSENT, UNWRITABLE}:
                 self.engine.store.mark_planned(shard)
             else:  # the server's word, which is taken, and remembered
-                self.engine.store.mark_doubted(shard)
+                self.engine.store.mark_doubted(shard, refused=True)
             needs_person = error.code in SPENT or error.status in REFUSED
             if needs_person or judge(error, 0.0) is Verdict.PAUSE:
                 raise PausedError(explain(error, is_sending=True))

@@ -92,6 +92,8 @@ def submit(data: Any, call: Call) -> Run:
         if call.on_unknown is not None:  # as the answer of one who was asked
             for asked in (run_id, *engine.store.run(run_id).sources):
                 engine.store.set_policy(asked, call.on_unknown)
+        if not call.keep_requests:
+            engine.store.drop_requests(run_id)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
     return run.start()
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from claude_batch_pandas import attaching, collecting, deadlines
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, CredentialsError
+from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
+from claude_batch_pandas.inquiry import Inquiry
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconciling import Reconciler
 from claude_batch_pandas.records import RunRecord, Shard, ShardState
 from claude_batch_pandas.scopes import check_scope
 from claude_batch_pandas.sending import Sender
+from claude_batch_pandas.spool import write
 from claude_batch_pandas.twins import Twins
 from claude_batch_pandas.waits import Agenda, Waits
 
@@ -50,8 +52,9 @@ class Steps:
         engine = self.engine
         self._waits, self._reader = Waits(engine), engine.reader()
         self._sender = Sender(engine, self._waits, self.tell)
-        self._reconciler = Reconciler(engine, self._waits, self._sender.hold, self._reader)
-        self._twins = Twins(engine, self._waits, self._reconciler)
+        inquiry = Inquiry(engine, self._reader)
+        self._reconciler = Reconciler(engine, self._waits, self._sender.hold, inquiry)
+        self._twins = Twins(engine, self._waits, inquiry)
 
     @property
     def note(self) -> str:
@@ -101,8 +104,7 @@ class Steps:
             self._step(shard, self._waits.agenda(shard))
             # What may go out next depends on what just did.
             self._shards[number] = self.engine.store.shard(shard.run_id, number)
-            if not self.record.keep_requests and self._shards[number].batch_id is not None:
-                self.engine.spool.drop_body(shard.run_id, number)
+        self.drop_requests()
         if self.is_held:
             self._waits.note = self._waits.note or self._sender.hold.why
         self._move()
@@ -115,6 +117,14 @@ class Steps:
         now = self.engine.client.date or self.engine.clock.now()
         return deadlines.warning(self.record.id, self._shards, now)
 
+    def drop_requests(self) -> None:
+        """Delete the bodies that need not be sent again, where they are not to be kept."""
+        if self.record.keep_requests or self.record.attached:
+            return
+        for shard in self._shards:
+            if shard.batch_id is not None or shard.is_settled:
+                self.engine.spool.drop_body(shard.run_id, shard.number)
+
     def has_twins(self) -> bool:
         """Tell whether batches that were accepted twice are not through yet; the run can end."""
         is_open = self._twins.look(self.record, is_last=True)
@@ -123,11 +133,11 @@ class Steps:
         return is_open
 
     def _is_due(self, shard: Shard) -> bool:
-        if self._waits.is_quiet:
-            return False
+        # A cancel does not wait, even if the server asked for quiet: it saves money.
         is_cancelable = shard.state in {ShardState.PLANNED, ShardState.IN_PROGRESS}
-        is_urgent = self.record.cancel and is_cancelable
-        return is_urgent or self._waits.agenda(shard).due <= self._waits.now
+        if self.record.cancel and is_cancelable:
+            return True
+        return not self._waits.is_quiet and self._waits.agenda(shard).due <= self._waits.now
 
     def _seconds_left(self) -> float | None:
         """Return the seconds until something is due, None when all is settled."""
@@ -158,7 +168,13 @@ class Steps:
             agenda.missing_since = None
         except (APIError, CredentialsError) as error:
             was_missing = agenda.missing_since is not None
-            self._waits.weather(error, agenda)
+            try:
+                self._waits.weather(error, agenda)
+            except PausedError:
+                if not self._may_write_off(error, shard):
+                    raise
+                self._write_off(shard)
+                return
             if agenda.missing_since is not None and not was_missing:
                 self._check_workspace()
 
@@ -167,14 +183,20 @@ class Steps:
             case ShardState.PLANNED if self.record.cancel:
                 self.engine.store.mark_withdrawn(shard)
             case ShardState.PLANNED:
-                others = sum(o.is_open for o in self._shards if o.number != shard.number)
-                self._sender.send(self.record, shard, agenda, others)
+                self._send(shard, agenda)
             case ShardState.SUBMITTING:
                 self._reconciler.look(self.record, shard, agenda)
             case ShardState.IN_PROGRESS if self.record.cancel:
                 self._cancel(shard, agenda)
             case _:
                 self._look(shard, agenda)
+
+    def _send(self, shard: Shard, agenda: Agenda) -> None:
+        if not self._twins.may_send(self.record, shard):
+            self._waits.wait(agenda)
+            return
+        others = sum(other.is_open for other in self._shards if other.number != shard.number)
+        self._sender.send(self.record, shard, agenda, others)
 
     def _check_workspace(self) -> None:
         """Say at once when a batch cannot be seen because the key is another workspace's."""
@@ -202,6 +224,18 @@ class Steps:
             engine.store.mark_counted(shard, len(names))
         engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)
         self.tell(collected.problem)
+
+    def _may_write_off(self, error: Exception, shard: Shard) -> bool:
+        """Tell whether a canceled run may end without a batch that the server does not know."""
+        is_missing = isinstance(error, APIError) and error.is_missing
+        return is_missing and self.record.cancel and shard.batch_id is not None
+
+    def _write_off(self, shard: Shard) -> None:
+        """Settle a shard whose batch is gone: its rows may have been paid, and say so."""
+        path = self.engine.spool.results(shard.run_id, shard.number)
+        sha256 = write(path, b"")
+        self.engine.store.mark_collected(shard, sha256, complete=False)
+        self.tell(collecting.ARCHIVED)
 
     def _cancel(self, shard: Shard, agenda: Agenda) -> None:
         assert shard.batch_id is not None, "a submitted shard has a batch id"

@@ -57,6 +57,15 @@ class Store:
         self.home = home
         self._database = Database(home / FILE)
 
+    def check(self) -> None:
+        """Refuse a database that was changed by anybody but SQLite, however recently.
+
+        Raises
+        ------
+        LedgerError
+        """
+        self._database.check()
+
     # Runs
 
     def add_run(self, run: RunRecord, shards: Sequence[Shard]) -> None:
@@ -146,6 +155,11 @@ class Store:
         """Remember what to do when a submission of a run cannot be found."""
         with self._database.writing() as database:
             database.execute("UPDATE runs SET on_unknown = ? WHERE id = ?", (on_unknown, run_id))
+
+    def drop_requests(self, run_id: str) -> None:
+        """Remember that the request bodies of a run are not to be kept."""
+        with self._database.writing() as database:
+            database.execute("UPDATE runs SET keep_requests = 0 WHERE id = ?", (run_id,))
 
     def purge(self, run_id: str) -> None:
         """Remember that a run's data is gone; its batches may be attached again."""
@@ -240,11 +254,19 @@ class Store:
         """Take an intent back: it is proved that nothing was created."""
         self._update(shard, state=ShardState.PLANNED, fence=None, intended_at=None)
 
-    def mark_doubted(self, shard: Shard) -> None:
-        """Take an intent back that the API refused; in case it did not, remember it as a twin."""
+    def mark_doubted(self, shard: Shard, *, refused: bool) -> None:
+        """Take an intent back without proof, and remember it as a twin, should it be a batch.
+
+        Parameters
+        ----------
+        shard : Shard
+        refused : bool
+            Whether the API said that it did not take it; else its answer was lost.
+        """
         with self._database.writing() as database:
             _update(database, shard, state=ShardState.PLANNED, fence=None, intended_at=None)
-            insert(database, "twins", twin_row(twin_of(shard)), "INSERT OR IGNORE")
+            twin = twin_row(twin_of(shard, refused=refused))
+            insert(database, "twins", twin, "INSERT OR IGNORE")
 
     def mark_replanned(self, shard: Shard, sha256: str) -> None:
         """Plan a shard again as its next attempt, with the new body's hash.
@@ -297,6 +319,15 @@ class Store:
             found = row.fetchone()
         return None if found is None else str(found["run_id"])
 
+    def fences(self) -> dict[str, str]:
+        """Return the run ids of submissions whose fate is unknown, by their fences."""
+        with self._database.reading() as database:
+            rows = database.execute(
+                "SELECT fence, run_id FROM shards WHERE state = ? AND fence != ''",
+                (ShardState.SUBMITTING,),
+            )
+            return {row["fence"]: row["run_id"] for row in rows}
+
     # Twins
 
     def twins(self, run_id: str) -> list[Twin]:
@@ -339,7 +370,7 @@ class Store:
                 complete=1,
                 **batch_values(batch),
             )
-            if shard.state is not ShardState.PLANNED:  # a planned one was never sent
+            if shard.state not in {ShardState.PLANNED, ShardState.WITHDRAWN}:  # those were not sent
                 insert(database, "twins", twin_row(twin_of(shard)))
 
     # Scopes

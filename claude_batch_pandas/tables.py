@@ -108,6 +108,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             fence TEXT,
             intended_at REAL,
             batch_id TEXT UNIQUE,
+            refused INTEGER NOT NULL,
             settled INTEGER NOT NULL,
             dollars TEXT NOT NULL,
             unpriced INTEGER NOT NULL,
@@ -203,8 +204,11 @@ def _unsealed(row: Row) -> dict[str, Any]:
     return {name: value for name, value in dict(row).items() if name != "seal"}
 
 
-def twin_of(shard: Shard) -> Twin:
-    """Return the present attempt of a shard as a twin of what will take its place."""
+def twin_of(shard: Shard, *, refused: bool = False) -> Twin:
+    """Return the present attempt of a shard as a twin of what will take its place.
+
+    What it cost is unknown until its results are read.
+    """
     return Twin(
         run_id=shard.run_id,
         number=shard.number,
@@ -212,18 +216,26 @@ def twin_of(shard: Shard) -> Twin:
         fence=shard.fence,
         intended_at=shard.intended_at,
         batch_id=shard.batch_id,
+        refused=refused,
+        unpriced=0 if shard.batch_id is None else shard.total,
     )
 
 
 def twin_row(twin: Twin) -> dict[str, Any]:
     """Return the columns of a twin."""
     values = {name: getattr(twin, name) for name in Twin.__slots__}
-    return {**values, "settled": int(twin.settled), "dollars": str(twin.dollars)}
+    return {
+        **values,
+        "refused": int(twin.refused),
+        "settled": int(twin.settled),
+        "dollars": str(twin.dollars),
+    }
 
 
 def read_twin(row: Row) -> Twin:
     """Return the twin of a row."""
     values = _unsealed(row)
+    values["refused"] = bool(values["refused"])
     values["settled"] = bool(values["settled"])
     values["dollars"] = Decimal(values["dollars"])
     return Twin(**values)

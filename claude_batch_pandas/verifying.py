@@ -34,6 +34,7 @@ def verify(home: Path) -> Iterator[Problem]:
     """
     try:
         store, spool = Store(home), Spool(home)
+        store.check()
         runs = store.runs()
     except LedgerError as error:
         yield Problem("", "ledger.sqlite3", str(error))

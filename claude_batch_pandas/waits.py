@@ -9,8 +9,6 @@ from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedErr
 from claude_batch_pandas.polling import Pace, Verdict, explain, judge
 from claude_batch_pandas.records import Shard
 
-NOT_FOUND = 404
-
 
 @dataclass(slots=True)
 class Agenda:
@@ -87,7 +85,7 @@ class Waits:
         PausedError
             For one that does not.
         """
-        is_missing = isinstance(error, APIError) and error.status == NOT_FOUND
+        is_missing = isinstance(error, APIError) and error.is_missing
         if not is_missing:
             agenda.missing_since = None
         elif agenda.missing_since is None:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, LedgerError, PausedError
-from claude_batch_pandas.locks import Lock
+from claude_batch_pandas.locks import PLANNING, Lock
 from claude_batch_pandas.progress import measure
 from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.retrying import retry_passing, will_retry
@@ -192,7 +192,12 @@ class Worker:
 
     def _begin(self) -> None:
         """Take a run over, from the one who paused it or died."""
-        self._engine.spool.clear_parts(self._run.id)
+        planning = Lock(self._engine.store.home / PLANNING)
+        if planning.acquire():  # else somebody may be writing new shards of this very run
+            try:
+                self._engine.spool.clear_parts(self._run.id)
+            finally:
+                planning.release()
         if _is_paused(self._engine.store.run(self._run.id)):
             self._engine.store.set_state(self._run.id, RunState.SUBMITTING)
 
@@ -256,6 +261,7 @@ class Worker:
         engine = self._engine
         is_over = engine.store.mark_ended(self._run.id, engine.clock.now())
         if is_over:
+            self._steps.drop_requests()
             self._told_at = 0.0
             self._tell("")
         return is_over

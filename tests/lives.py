@@ -254,26 +254,24 @@ class _Telling(logging.Handler):
 
 
 def strike_at(cell: Cell, voice: _Voice) -> None:
-    """Have this process struck just before or after the n-th call of a function of ours."""
+    """Have this process struck just before the n-th call of a function of ours, or as it returns."""
     module_name, _, name = cell.step.partition(":")
     owner: Any = importlib.import_module(f"claude_batch_pandas.{module_name}")
     *classes, attribute = name.split(".")
     for part in classes:
         owner = getattr(owner, part)
     original = getattr(owner, attribute)
-    calls: list[None] = []
+    begun, returned = itertools.count(1), itertools.count(1)  # a call that raises does not return
 
     def strike() -> None:
         voice.send(("struck",))
         os.kill(os.getpid(), cell.blow)
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
-        calls.append(None)
-        mine = len(calls)
-        if mine == cell.nth and cell.when == "before":
+        if next(begun) == cell.nth and cell.when == "before":
             strike()
         result = original(*args, **kwargs)
-        if mine == cell.nth and cell.when == "after":
+        if next(returned) == cell.nth and cell.when == "after":
             strike()
         return result
 

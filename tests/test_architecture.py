@@ -48,7 +48,7 @@ LAYERS = [
     {"answers", "exports", "frames", "indexes", "collecting", "resending", "attaching"},
     {"engine", "patience", "planning", "retrying", "matching", "accounts", "verifying"},
     {"calls", "scopes", "waits"},
-    {"recovery", "purging"},
+    {"recovery", "purging", "inquiry"},
     {"sending", "reconciling"},
     {"twins"},
     {"steps", "workers", "handles"},

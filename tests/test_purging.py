@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 import claude_batch_pandas as cbp
+from claude_batch_pandas import locks
 from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.handles import Run
+from claude_batch_pandas.records import Twin
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
 from tests.test_steps import on_post, on_results
@@ -115,6 +117,8 @@ def test_a_batch_that_was_attached_is_not_deleted(
     theirs = client.messages.batches.create(requests=[request])
     run = cbp.attach(theirs.id, client=client).wait()
 
+    with pytest.raises(cbp.InputError, match="was not sent from here, so it is not canceled here"):
+        run.cancel()
     with pytest.raises(cbp.InputError, match="was not sent from here, so it is not deleted here"):
         run.purge(server=True)
     run.purge()
@@ -156,3 +160,104 @@ def test_requests_are_kept_until_the_api_surely_has_them(
     assert [batch.custom_ids[0][17:19] for batch in emulator.batches] == ["02"]
     assert not [*home.rglob("*.requests.json")]
     assert Store(home).runs()[0].keep_requests is False
+
+
+def test_requests_of_what_was_never_sent_go_too(
+    frame: pd.DataFrame, connect: Connect, clock: JumpingClock, home: Path
+) -> None:
+    """A run that is canceled with a shard still planned keeps none of it."""
+    emulator = Emulator(clock=clock.now, duration=7200.0)
+    cbp.options.max_in_flight = 2
+    client = connect(emulator)
+
+    def cancel() -> None:
+        clock.on_wait = lambda: None
+        only_run(client).cancel()
+
+    clock.on_wait = cancel
+    out = frame.claude.batch("{text}", client=client, shard_size=2, keep_requests=False)
+
+    assert out["answer_status"].eq("canceled").all()
+    assert len(emulator.batches) == 1
+    assert not [*home.rglob("*.requests.json")]
+
+
+def test_requests_of_a_run_that_exists_go_when_asked_for(
+    frame: pd.DataFrame, client: Any, home: Path
+) -> None:
+    """The same cell, with keep_requests=False."""
+    frame.claude.batch("{text}", client=client)
+    before = [*home.rglob("*.requests.json")]
+    frame.claude.batch("{text}", client=client, keep_requests=False)
+
+    assert before
+    assert not [*home.rglob("*.requests.json")]
+    assert len(cbp.runs()) == 1
+
+
+def test_a_batch_that_is_being_wound_up_is_waited_for(
+    frame: pd.DataFrame, emulator: Emulator, client: Any, home: Path
+) -> None:
+    """Purging would forget that it may be paid for."""
+    frame.claude.batch("{text}", client=client)
+    run = only_run(client)
+    store = Store(home)
+    store.mark_twin(Twin(run_id=run.id, number=0, attempt=9, batch_id="msgbatch_late"))
+
+    with pytest.raises(cbp.InputError, match=r"msgbatch_late .* is being wound up"):
+        run.purge(server=True)
+    assert deleted(emulator) == [False]
+
+
+def test_a_batch_that_marks_a_place_stays(
+    frame: pd.DataFrame, connect: Connect, clock: JumpingClock
+) -> None:
+    """Without it, nobody could tell what became of another run's submission."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(skip=1, drop=True)])
+    client = connect(emulator)
+    frame.claude.batch("{text}", client=client)
+    first = only_run(client)
+    with pytest.raises(cbp.PausedError, match="no batch of it showed up"):
+        frame.claude.batch("Again: {text}", client=client, on_unknown="ask")
+
+    with pytest.raises(cbp.InputError, match=r"marks the place in the server's list"):
+        first.purge(server=True)
+    assert deleted(emulator) == [False]
+    frame.claude.batch("Again: {text}", client=client, on_unknown="resend")
+    first.purge(server=True)
+    assert deleted(emulator) == [True, False]
+
+
+def test_a_folder_that_cannot_be_deleted_is_told(
+    frame: pd.DataFrame, client: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Windows has a file open; the next purge ends what this one began."""
+    frame.claude.batch("{text}", client=client)
+    run = only_run(client)
+
+    def refuse(path: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(cbp.LedgerError, match=r"could not be deleted whole .Permission denied"):
+            run.purge()
+    assert holders(home)
+    run.purge()
+
+    assert holders(home) == []
+
+
+def test_nothing_is_purged_while_somebody_plans(
+    frame: pd.DataFrame, client: Any, home: Path
+) -> None:
+    """Who plans may be about to take answers from it; a thread that waited here would for ever."""
+    frame.claude.batch("{text}", client=client)
+    run = only_run(client)
+
+    with (
+        locks.held(home / locks.PLANNING),
+        pytest.raises(cbp.InputError, match="is being planned by this thread"),
+    ):
+        run.purge()
+    assert run.done

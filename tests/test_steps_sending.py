@@ -17,7 +17,7 @@ from claude_batch_pandas.exceptions import PausedError, WaitTimeoutError
 from claude_batch_pandas.records import ShardState
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
-from tests.test_steps import ROWS, check_paid_once, on_list, on_look, on_post
+from tests.test_steps import ROWS, check_paid_once, on_list, on_look, on_post, on_results
 
 Connect = Callable[..., Any]
 ENOUGH = 5.0  # seconds; far more than any of these runs needs
@@ -438,3 +438,123 @@ def test_a_batch_that_somebody_else_cancels_is_told(
     frame.claude.submit("{text}", client=client, progress=watch).wait(ENOUGH)
 
     assert seen
+
+
+EMPTY = b'{"data": [], "has_more": false}'
+
+
+@pytest.mark.parametrize("policy", ["resend", "ask", "wait"])
+def test_a_canceled_run_does_not_wait_for_ever_for_what_was_lost(
+    policy: str, frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """Nothing is sent again; the submission stays known, should it show up later."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(drop=True)])
+    client = connect(emulator)
+
+    def cancel() -> None:
+        clock.on_wait = lambda: None
+        cbp.run(cbp.runs()["id"].iloc[0], client=client).cancel()
+
+    clock.on_wait = cancel
+    out = frame.claude.batch("{text}", client=client, on_unknown=policy)
+    [twin] = Store(home).twins(cbp.runs()["id"].iloc[0])
+
+    assert out["answer_status"].eq("canceled").all()
+    assert emulator.batches == []
+    assert (twin.batch_id, twin.refused, twin.attempt) == (None, False, 1)
+
+
+def test_a_lost_submission_of_a_canceled_run_is_found_later(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Its answers were paid for, so they are the rows'."""
+    hidden = on_list(skip=1, body=EMPTY, times=None)
+    faults = [on_post(after=True, drop=True), hidden]
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
+    client = connect(emulator)
+
+    def cancel() -> None:
+        clock.on_wait = lambda: None
+        cbp.run(cbp.runs()["id"].iloc[0], client=client).cancel()
+
+    clock.on_wait = cancel
+    first = frame.claude.batch("{text}", client=client)
+    emulator.faults = []
+    second = frame.claude.batch("{text}", client=client)
+
+    assert first["answer_status"].eq("canceled").all()
+    check_paid_once(emulator, second, frame)
+
+
+def test_a_canceled_run_whose_batch_was_deleted_ends(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Its rows may have been paid for, and say so."""
+    emulator = Emulator(clock=clock.now, duration=60.0)
+    client = connect(emulator)
+
+    def delete() -> None:
+        clock.on_wait = lambda: None
+        clock.advance(60.0)
+        client.messages.batches.delete(emulator.batches[0].id)
+
+    clock.on_wait = delete
+    with pytest.raises(PausedError, match="was deleted"):
+        frame.claude.batch("{text}", client=client)
+    run = cbp.run(cbp.runs()["id"].iloc[0], client=client)
+    out = run.cancel().result(frame)
+
+    assert run.done
+    assert out["answer_status"].eq("errored").all()
+    assert out["answer_error"].str.contains("may have been paid").all()
+
+
+def test_a_cancel_is_sent_though_the_server_asked_for_quiet(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """It saves money, and is one request."""
+    quiet = on_look(status=429, headers={"retry-after": "800"})
+    emulator = Emulator(clock=clock.now, duration=7200.0, faults=[quiet])
+    client = connect(emulator)
+    canceled: list[float] = []
+
+    def cancel(progress: Any) -> None:
+        if "429" in progress.note and not canceled:
+            canceled.append(clock.now())
+            run.cancel()
+
+    run = frame.claude.submit("{text}", client=client)
+    clock.on_wait = lambda: cancel(run.progress)
+    run.wait()
+
+    assert canceled
+    assert len([call for call in emulator.calls if call.path.endswith("/cancel")]) == 1
+    told = client.messages.batches.retrieve(emulator.batches[0].id).cancel_initiated_at
+    assert told.timestamp() - canceled[0] < 60
+
+
+def test_a_strangers_batch_with_a_line_that_cannot_be_read_decides_nothing(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """That every other line is theirs proves enough; the run does not wait for ever."""
+    faults = [on_post(skip=1, drop=True), on_results(edit=_break_first)]
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
+    client = connect(emulator)
+    params: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    requests: Any = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
+
+    def join_in() -> None:
+        clock.on_wait = lambda: None
+        client.messages.batches.create(requests=requests)
+
+    client.messages.batches.create(requests=requests[:1])
+    clock.on_wait = join_in
+    start = clock.now()
+    out = frame.claude.batch("{text}", client=client)
+
+    assert out["answer_status"].eq("succeeded").all()
+    assert clock.now() - start < 3600
+
+
+def _break_first(body: bytes) -> bytes:
+    return body.replace(b"{", b"[", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.money import show
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
-from tests.test_steps import on_list, on_post
+from tests.test_steps import on_list, on_look, on_post, on_results
 
 Connect = Callable[..., Any]
 EMPTY = b'{"data": [], "has_more": false}'
@@ -170,3 +171,84 @@ def test_a_batch_behind_a_refusal_is_found_before_it_is_sent_again(
 
     assert out["answer_status"].eq("succeeded").all()
     assert len(emulator.batches) == 1
+
+
+def test_what_was_given_up_is_looked_for_until_it_goes_out_again(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """It shows up, still running, between the decision to send again and the sending."""
+    late = Late(clock, connect)
+    late.emulator.rules = (Rule(outcome="succeeded", delay=7200.0),)
+
+    def show_once_it_is_planned_again() -> None:
+        if Store(home).runs() and Store(home).shard(Store(home).runs()[0].id, 0).attempt == 2:
+            late.emulator.faults = []
+
+    clock.on_wait = show_once_it_is_planned_again
+    out = frame.claude.batch("{text}", client=late.client)
+
+    assert out["answer_status"].eq("succeeded").all()
+    assert len(late.emulator.batches) == 1
+    assert Store(home).twins(Store(home).runs()[0].id) == []
+
+
+def test_trouble_with_a_twin_holds_up_the_end_for_minutes_only(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path, capsys: Any
+) -> None:
+    """One that cannot be asked about is told at an unknown price, and looked at again later."""
+    late = Late(clock, connect, delay=7200.0)
+    hide = clock.on_wait
+
+    def hide_the_second() -> None:
+        hide()
+        if len(late.emulator.batches) == 2:
+            second = f".*{late.emulator.batches[1].id}"
+            late.emulator.faults = [replace(on_look(status=500, times=None), path=second)]
+            clock.on_wait = lambda: None
+
+    clock.on_wait = hide_the_second
+    start = clock.now()
+    frame.claude.batch("{text}", client=late.client, progress="log")
+    told = capsys.readouterr().err.splitlines()[-1]
+    [twin] = Store(home).twins(Store(home).runs()[0].id)
+
+    assert (twin.settled, twin.unpriced) == (False, len(frame))
+    assert "an unknown price for 5 more" in told
+    assert clock.now() - start < 3600
+    late.emulator.faults = []
+    frame.claude.batch("{text}", client=late.client)
+    [twin] = Store(home).twins(twin.run_id)
+    assert (twin.settled, twin.unpriced, twin.dollars) == (True, 0, Decimal(0))
+
+
+def test_answers_of_a_twin_that_do_not_come_have_an_unknown_price(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """Its results are cut short, without a word, each time."""
+    late = Late(clock, connect)
+    late.shows = 3
+    frame.claude.batch("{text}", client=late.client)
+    first = late.emulator.batches[0].id
+    cut = on_results(edit=lambda body: body[: body.find(b"\n") + 1], times=None)
+    late.emulator.faults = [replace(cut, path=f".*{first}/results")]
+    frame.claude.batch("{text}", client=late.client)
+    [twin] = Store(home).twins(Store(home).runs()[0].id)
+
+    assert (twin.batch_id, twin.settled, twin.unpriced) == (first, True, len(frame) - 1)
+    assert twin.dollars > 0
+
+
+def test_a_refusal_is_not_doubted_for_long(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The list is asked a few times in a run of a day, and never for answers that are here."""
+    faults = [on_post(status=429, times=1)]
+    emulator = Emulator(clock=clock.now, duration=80_000.0, faults=faults)
+    client = connect(emulator)
+    frame.claude.batch("{text}", client=client)
+    calls = len(emulator.calls)
+    frame.claude.batch("{text}", client=client)
+
+    looks = [call for call in emulator.calls if call.path == "/v1/messages/batches"]
+    assert len(looks) < 20
+    assert len(emulator.calls) == calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.exceptions import BatchError
+from claude_batch_pandas.store import Store
 from tests.soak.spread import spread
 from tests.test_steps import on_results
 
@@ -175,3 +177,27 @@ def test_no_byte_of_an_open_run_pays_twice(
             silent.append((name, offset))
 
     assert silent == []
+
+
+def test_the_database_is_read_anew(frame: pd.DataFrame, client: Any, home: Path) -> None:
+    """A change that leaves the file's times as they were is seen, too."""
+    frame.claude.batch("{text}", client=client)
+    path = home / "ledger.sqlite3"
+    times = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"collected", b"withdrawn"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert problems() == ["ledger.sqlite3"]
+
+
+def test_a_row_that_turned_to_nonsense_is_told_as_damage(
+    frame: pd.DataFrame, client: Any, home: Path
+) -> None:
+    """Even by who has the database open already."""
+    frame.claude.batch("{text}", client=client)
+    store = Store(home)
+    path = home / "ledger.sqlite3"
+    path.write_bytes(path.read_bytes().replace(b"collected", b"colleqted"))
+
+    with pytest.raises(cbp.LedgerError, match="cannot be used: 'colleqted' is not a valid"):
+        store.shards(store.runs()[0].id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from claude_batch_pandas import collecting, exchange, locks, reconciling, twins
+from claude_batch_pandas import collecting, exchange, inquiry, locks, reconciling
 from claude_batch_pandas.collecting import Check
 from claude_batch_pandas.reconcile import Decision, Next
 from claude_batch_pandas.store import Store
@@ -38,15 +38,12 @@ def id_saved_after() -> Patches:
 
 def list_ignored() -> Patches:
     """Conclude that nothing was created without looking at the list."""
-    return [
-        (reconciling, "candidates", lambda *_, **__: []),
-        (twins, "candidates", lambda *_, **__: []),
-    ]
+    return [(inquiry, "candidates", lambda *_, **__: [])]
 
 
 def anything_adopted() -> Patches:
     """Take a batch of the same size for ours without looking into it."""
-    return [(reconciling.Reconciler, "is_ours", lambda *_: True)]
+    return [(inquiry.Inquiry, "is_ours", lambda *_: True)]
 
 
 def no_lock() -> Patches:
