@@ -13,7 +13,7 @@ from claude_batch_pandas.records import RowStatus, RunRecord, Twin
 from claude_batch_pandas.results import Result
 
 
-def closing_line(record: RunRecord, engine: Engine, *, is_rerun: bool) -> tuple[str, Answers]:
+def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str, Answers]:
     """Return the line that ends a run, and the answers of its rows, which were read for it.
 
     Parameters

@@ -11,20 +11,18 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import accounts, catalog, deadlines, frames, indexes, money, report
+from claude_batch_pandas import accounts, deadlines, frames, money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
-from claude_batch_pandas.matching import Matched, keep_digests, match_frame
-from claude_batch_pandas.planning import INDEX
+from claude_batch_pandas.joining import Join
+from claude_batch_pandas.matching import Matched
 from claude_batch_pandas.progress import Hook, Throttle, measure
 from claude_batch_pandas.purging import purge
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.retrying import causes_of, left_over, retry
 from claude_batch_pandas.scopes import check_origin
-from claude_batch_pandas.spool import read_sealed
-from claude_batch_pandas.tracebacks import Curtain
 from claude_batch_pandas.workers import Crew, Worker
 
 if TYPE_CHECKING:
@@ -59,12 +57,7 @@ class Run:
         self._engine = engine
         self._crew = crew
         self._make_hook = make_hook  # a display of its own for every time somebody waits
-        self._asked = asked  # None when only the ledger knows it
-        # What `result` joins to when it is given no frame, safe from changes made in place since:
-        # by what each row asks, or by position where these very rows were planned.
-        self._frame = None if frame is None else frames.snapshot(frame)
-        self._planned = None if planned is None else frames.snapshot(planned)
-        self._labels = index  # None when only the ledger knows it
+        self._join = Join(engine, asked, frame, index, planned)
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
@@ -168,7 +161,7 @@ class Run:
             self._show_detached(worker, show)
             raise asyncio.CancelledError(self._detached) from None
         self._close(worker, show)
-        return self._joined(self._frame)
+        return self._joined(self._join.frame)
 
     def result(
         self, df: Any = None, timeout: float | None = None, *, partial: bool = False
@@ -206,9 +199,11 @@ class Run:
         self._refuse_gone()
         if df is not None:
             frames.check_rejoin(df, self._record.output)
-        df = self._frame if df is None else df
+        df = self._join.frame if df is None else df
         is_early = df is not None and not self._record.attached
-        matched = self._match(df) if is_early else None  # the wrong frame is told of at once
+        matched = (
+            self._join.match(self._record, df) if is_early else None
+        )  # the wrong frame is told of at once
         if partial:
             self._crew.drive(self.id, self._engine)
         else:
@@ -226,9 +221,7 @@ class Run:
         record = self._record
         fresh, self._fresh = self._fresh, None
         rows = (fresh or self._engine.reader().of_rows(record)).results
-        if df is None:
-            return frames.on_index(self._index(), frames.answer_columns(record.output, rows))
-        return frames.join(df, record.output, rows)
+        return self._join.by_position(record, df, rows)
 
     def details(self) -> pd.DataFrame:
         """Return what is known of every row beyond the three columns.
@@ -244,7 +237,9 @@ class Run:
         self._refuse_gone()
         record = self._record
         rows = self._engine.reader().of_rows(record)
-        return frames.details(self._index(), rows, [money.cost(result) for result in rows.results])
+        return frames.details(
+            self._join.index(record), rows, [money.cost(result) for result in rows.results]
+        )
 
     def report(self) -> report.Report:
         """Return counts by status, the distinct errors, tokens and dollars."""
@@ -425,52 +420,20 @@ class Run:
         if worker.failure is not None:
             show(worker.progress)
             raise worker.failure
-        if self._record.state is RunState.ENDED:
-            show(replace(worker.progress, state=RunState.ENDED, summary=self._summary()))
-        else:
+        if not self.done:
             msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
             raise WaitTimeoutError(msg)
-
-    def _summary(self) -> str:
-        line, self._fresh = accounts.closing_line(
-            self._record, self._engine, is_rerun=self._was_over
-        )
-        return line
-
-    def _index(self) -> Any:
-        record, folder = self._record, self._engine.spool.folder(self.id)
-        if record.attached:
-            return indexes.of_ids(catalog.load_ids(folder, 0), record.rows)
-        if self._labels is not None:
-            return self._labels
-        path = folder / INDEX
-        data = read_sealed(path) if path.exists() else None
-        if data is None:
-            msg = (
-                f"The index of run {self.id} has labels that could not be saved, so its rows are "
-                "numbered by position here. Pass the frame, result(df), to have them joined to it."
-            )
-            warnings.warn(msg, UserWarning, stacklevel=4)
-        return indexes.load(data, record.rows)
+        line, self._fresh = accounts.closing_line(self._record, self._engine, self._was_over)
+        show(replace(worker.progress, state=RunState.ENDED, summary=line))
 
     def _joined(self, df: Any, matched: Matched | None = None) -> pd.DataFrame:
         """Return the answers joined to a frame; without one, as they were planned."""
         if df is None:
-            return self.columns(self._planned)
-        if matched is None:
-            matched = self._match(df)
+            return self.columns(self._join.planned)
         record = self._record
-        answers = self._engine.reader().of_requests(record)
-        if record.attached and self.done:
-            keep_digests(record, self._engine, matched, answers)
-        return frames.join(df, record.output, matched.results(answers.results))
-
-    def _match(self, df: Any) -> Matched:
-        with Curtain():
-            matched = match_frame(df, self._record, self._engine, self._asked)
-        if matched.warning:
-            warnings.warn(matched.warning, UserWarning, stacklevel=4)
-        return matched
+        if matched is None:
+            matched = self._join.match(record, df)
+        return self._join.by_request(record, df, matched)
 
 
 def _check_loop() -> None:

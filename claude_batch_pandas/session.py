@@ -242,7 +242,7 @@ def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
         store.run(source).state is RunState.PURGED for source in existing.sources
     ):
         existing = None  # some of its answers are gone; ask those anew
-    if existing is not None and (record.reuse or _is_unfinished_twin(existing)):
+    if existing is not None and (record.reuse or _was_cut_short(existing)):
         spool.discard(record.id)
         return existing.id
     if index is not None:
@@ -252,7 +252,7 @@ def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
     return record.id
 
 
-def _is_unfinished_twin(existing: RunRecord) -> bool:
+def _was_cut_short(existing: RunRecord) -> bool:
     """Tell whether a call with reuse=False is the rerun of one that was cut short."""
     return not existing.reuse and existing.state is not RunState.ENDED
 

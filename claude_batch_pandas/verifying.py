@@ -13,7 +13,7 @@ from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.spool import Spool, file_sha256, read_sealed
 from claude_batch_pandas.store import Store
 
-SEALED = ("*.npy", "*.ids.json", "recipe.json", "index.parquet")
+PATTERNS = ("*.npy", "*.ids.json", "recipe.json", "index.parquet")
 
 
 class Problem(NamedTuple):
@@ -49,7 +49,7 @@ def verify(home: Path) -> Iterator[Problem]:
         shards = store.shards(record.id)
         needed = {folder / name for name in (*catalog.FILES, RECIPE)}
         needed |= {catalog.ordinals_path(folder, shard.number) for shard in shards}
-        for path in sorted(needed | {file for kind in SEALED for file in folder.glob(kind)}):
+        for path in sorted(needed | {file for kind in PATTERNS for file in folder.glob(kind)}):
             yield from _check(record.id, path, is_whole=_is_sealed(path))
         for shard in shards:
             yield from _of_shard(spool, record, shard)

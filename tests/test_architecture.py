@@ -48,7 +48,7 @@ LAYERS = [
     {"answers", "exports", "frames", "indexes", "collecting", "resending", "attaching"},
     {"engine", "patience", "planning", "retrying", "matching", "accounts", "verifying"},
     {"calls", "scopes", "waits"},
-    {"recovery", "purging", "inquiry"},
+    {"recovery", "purging", "inquiry", "joining"},
     {"sending", "reconciling"},
     {"twins"},
     {"steps", "workers", "handles"},
@@ -71,6 +71,7 @@ HOMES = {
         "finding",
         "session",
         "handles",
+        "joining",
     },
     "ipywidgets": {"widgets"},
     "IPython": {"widgets"},
@@ -94,6 +95,7 @@ ONLY_TYPES = {
     ("pandas", "finding"),
     ("pandas", "session"),
     ("pandas", "handles"),
+    ("pandas", "joining"),
 }
 
 
