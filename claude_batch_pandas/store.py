@@ -265,8 +265,7 @@ class Store:
         """
         with self._database.writing() as database:
             _update(database, shard, state=ShardState.PLANNED, fence=None, intended_at=None)
-            twin = twin_row(twin_of(shard, refused=refused))
-            insert(database, "twins", twin, "INSERT OR IGNORE")
+            _add_twin(database, twin_of(shard, refused=refused))
 
     def mark_replanned(self, shard: Shard, sha256: str) -> None:
         """Plan a shard again as its next attempt, with the new body's hash.
@@ -283,7 +282,7 @@ class Store:
                 attempt=shard.attempt + 1,
                 sha256=sha256,
             )
-            insert(database, "twins", twin_row(twin_of(shard)), "INSERT OR IGNORE")
+            _add_twin(database, twin_of(shard))
 
     def mark_counted(self, shard: Shard, total: int) -> None:
         """Remember how many requests the batch of an attached run turned out to hold."""
@@ -406,6 +405,16 @@ class Store:
     def _update(self, shard: Shard, **values: Any) -> None:
         with self._database.writing() as database:
             _update(database, shard, **values)
+
+
+def _add_twin(database: Connection, twin: Twin) -> None:
+    """Remember a twin; one of several submissions of an attempt is looked for from the first on."""
+    insert(database, "twins", twin_row(twin), "INSERT OR IGNORE")
+    database.execute(
+        "UPDATE twins SET refused = min(refused, ?), intended_at = ? "
+        "WHERE run_id = ? AND number = ? AND attempt = ?",
+        (int(twin.refused), twin.intended_at, twin.run_id, twin.number, twin.attempt),
+    )
 
 
 def _update(database: Connection, shard: Shard, **values: Any) -> None:

@@ -22,6 +22,7 @@ from claude_batch_pandas.exceptions import OutputExistsError
 from claude_batch_pandas.records import RunState
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
+from tests.test_reconciling import whole
 
 Connect = Callable[..., Any]
 
@@ -172,6 +173,7 @@ def test_an_attached_batch_that_still_runs_is_processing(
     out = run.result(partial=True)
 
     assert out["answer_status"].tolist() == [*["processing"] * 3, "skipped", "processing"]
+    assert out["answer_error"].iloc[0] == "no result yet"
     assert run.result(partial=True)["answer"].isna().all()
     run.detach()
 
@@ -184,7 +186,12 @@ def test_foreign_custom_ids_tell_no_rows(
 
     with pytest.raises(cbp.ChangedFrameError, match=r"custom_ids of run .* are not ours"):
         run.result()
-    assert cbp.run(run.id, client=client).result().index.tolist() == ["row-0", "row-1"]
+    again = cbp.run(run.id, client=client)
+    assert again.result().index.tolist() == ["row-0", "row-1"]
+    message = f"Run {run.id} was attached without template=; attach it with one to join a frame."
+    bare = cbp.attach(send(emulator, "row-2"), client=client).wait()
+    with pytest.raises(cbp.InputError, match=whole(message.replace(run.id, bare.id))):
+        bare.result(frame)
 
 
 def spoil(emulator: Emulator, *faults: Fault) -> None:
@@ -208,12 +215,17 @@ def test_unreadable_results_of_an_attached_batch_may_have_been_paid(
     spoiled = Fault(method="GET", path=".*/results", edit=partial(garble, 1), times=None)
     spoil(emulator, spoiled)
     run = cbp.attach(emulator.batches[0].id, frame, "{text}", client=client)
-    with pytest.warns(UserWarning, match="1 results of run .* cannot be read, and"):
+    message = (
+        f"1 results of run {run.id} cannot be read, and {{}} of 5 rows have none: they may have "
+        "been paid. Asking them again may pay twice."
+    )
+    with pytest.warns(UserWarning, match="cannot be read") as warned:
         out = run.result()
 
     lost = out["answer_error"] == "no readable result; it may have been paid"
     assert set(out["answer_status"][lost]) == {"errored"}
     assert 1 <= lost.sum() <= 2
+    assert [str(warning.message) for warning in warned] == [message.format(lost.sum())]
     assert out["answer"][~lost].equals(told["answer"][~lost])
 
 

@@ -16,6 +16,7 @@ import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
 from tests.conftest import JumpingClock
+from tests.test_reconciling import whole
 
 Connect = Callable[..., Any]
 
@@ -109,7 +110,11 @@ def test_rows_a_run_did_not_ask_are_told_of(frame: pd.DataFrame, client: Any) ->
     run = frame.claude.submit("{text}", client=client).wait()
     more = pd.concat([frame, pd.DataFrame({"text": ["new", "newer"]})])
     more.iloc[1, 0] = "edited"
-    with pytest.warns(UserWarning, match=r"3 of 8 rows ask what run .* the first at position 1;"):
+    message = (
+        f"3 of 8 rows ask what run {run.id} did not, the first at position 1; they are skipped "
+        "here. Run the cell again to ask them: only what is new is sent."
+    )
+    with pytest.warns(UserWarning, match=whole(message)):
         out = run.result(more)
 
     new = out["answer_status"] == "skipped"
@@ -124,8 +129,12 @@ def test_a_frame_that_shares_nothing_is_refused(frame: pd.DataFrame, client: Any
     """The wrong frame is no frame of skipped rows."""
     run = frame.claude.submit("{text}", client=client).wait()
 
-    with pytest.raises(cbp.ChangedFrameError, match=f"No row of this frame asks what run {run.id}"):
-        run.result(frame.assign(text=frame["text"].str.upper()))
+    message = (
+        f"No row of this frame asks what run {run.id} sent (5 rows here, 6 there). Pass the frame "
+        "that was sent, call result() without one, or run the cell again: only what is new is sent."
+    )
+    with pytest.raises(cbp.ChangedFrameError, match=whole(message)):
+        run.result(frame.assign(text=frame["text"].str.upper()).iloc[:5])
 
 
 def test_a_function_is_known_where_the_call_was_made(frame: pd.DataFrame, client: Any) -> None:
@@ -136,7 +145,11 @@ def test_a_function_is_known_where_the_call_was_made(frame: pd.DataFrame, client
     assert out["answer"].iloc[0] == "[simulated] Say row 5"
     elsewhere = cbp.run(run.id, client=client)
     assert elsewhere.result()["answer"].iloc[0] == "[simulated] Say row 0"
-    with pytest.raises(cbp.InputError, match="was a function, which is not kept on disk"):
+    message = (
+        f"The template of run {run.id} was a function, which is not kept on disk. Run the same "
+        "cell again (it sends nothing twice), or call result() without a frame."
+    )
+    with pytest.raises(cbp.InputError, match=whole(message)):
         elsewhere.result(frame)
 
 
@@ -148,6 +161,9 @@ def test_partial_result_shows_what_is_processing(frame: pd.DataFrame, connect: C
 
     assert out["answer_status"].tolist() == ["processing"] * 6
     assert out["answer"].isna().all()
+    details = run.details()
+    assert details["dollars"].isna().all()
+    assert details["input_tokens"].isna().all()
     run.detach()
     assert run.status in {"submitting", "in_progress"}
 
@@ -280,6 +296,21 @@ def test_details_tell_tokens_dollars_and_origin(frame: pd.DataFrame, client: Any
     assert details["run"].eq(run.id).all()
     assert details["attempts"].tolist() == [1] * 6
     assert details["request_id"].str.startswith("msg_sim").all()
+    assert details["shard"].tolist() == [0] * 6
+    assert details["model"].eq("claude-haiku-5-5").all()
+    assert details["stop_reason"].eq("end_turn").all()
+    assert details["status"].tolist() == ["succeeded"] * 6
+    assert details["error"].isna().all()
+    assert details["retried"].isna().all()
+    kinds = details.dtypes.astype(str).to_dict()
+    texts = {"error", "text", "stop_reason", "model", "request_id", "run", "retried"}
+    assert {name for name, kind in kinds.items() if kind in {"string", "str"}} == texts
+    tokens = {name for name in kinds if name.endswith("_tokens")}
+    assert {name for name, kind in kinds.items() if kind == "Int64"} == tokens | {
+        "shard",
+        "attempts",
+    }
+    assert (kinds["status"], kinds["dollars"]) == ("category", "Float64")
 
 
 def test_unknown_price_is_shown_as_unknown(

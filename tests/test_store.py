@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ from claude_batch_pandas.records import (
     Scope,
     Shard,
     ShardState,
+    Twin,
 )
 from claude_batch_pandas.store import FILE, Store
 from claude_batch_pandas.tables import MIGRATIONS
@@ -363,6 +365,126 @@ def test_replanning_is_another_attempt(store: Store, shard: Shard) -> None:
     assert store.shards("r") == [replace(shard, attempt=2, sha256="11")]
     with pytest.raises(LedgerError, match="attempt 1 is gone"):
         store.mark_submitted(shard, BATCH)
+
+
+def test_a_refused_intent_leaves_a_twin(store: Store, shard: Shard) -> None:
+    """The shard is planned again; what was sent is remembered, as it was sent."""
+    store.mark_submitting(shard, "a", NOW)
+    store.mark_doubted(store.shard("r", 0), refused=True)
+
+    assert store.shards("r") == [shard]
+    assert store.twins("r") == [
+        Twin(run_id="r", number=0, attempt=1, fence="a", intended_at=NOW, refused=True)
+    ]
+
+
+@pytest.mark.parametrize("lose", ["doubted", "replanned"])
+def test_a_twin_of_two_submissions_is_looked_for_from_the_first_on(
+    lose: str, store: Store, shard: Shard
+) -> None:
+    """And for as long as the answer of one that was lost is worth."""
+    store.mark_submitting(shard, "a", NOW)
+    store.mark_doubted(store.shard("r", 0), refused=True)
+    store.mark_submitting(shard, "b", NOW + 9)
+    if lose == "doubted":
+        store.mark_doubted(store.shard("r", 0), refused=False)
+    else:
+        store.mark_replanned(store.shard("r", 0), "11")
+
+    assert store.twins("r") == [
+        Twin(run_id="r", number=0, attempt=1, fence="a", intended_at=NOW + 9)
+    ]
+
+
+def test_a_twin_takes_the_place_of_the_shards_batch(store: Store, shard: Shard) -> None:
+    """Each is then described as the other was, and nothing of old results is believed."""
+    store.mark_submitting(shard, "a", NOW)
+    store.mark_replanned(store.shard("r", 0), "11")
+    second = store.shard("r", 0)
+    store.mark_submitting(second, "b", NOW + 1)
+    store.mark_submitted(second, BATCH)
+    store.mark_collected(second, "22", complete=False)
+    [twin] = store.twins("r")
+    counts = Counts(succeeded=9, errored=1)
+    late = replace(BATCH, id="msgbatch_0", processing_status="ended", counts=counts)
+    store.swap(store.shard("r", 0), twin, late)
+
+    assert store.shard("r", 0) == replace(
+        second,
+        attempt=1,
+        state=ShardState.ENDED,
+        fence="a",
+        intended_at=NOW,
+        batch_id="msgbatch_0",
+        created_at=NOW,
+        expires_at=NOW + 86_400,
+        counts=counts,
+    )
+    assert store.twins("r") == [
+        Twin(
+            run_id="r",
+            number=0,
+            attempt=2,
+            fence="b",
+            intended_at=NOW + 1,
+            batch_id="msgbatch_1",
+            unpriced=10,
+        )
+    ]
+
+
+@pytest.mark.parametrize("state", [ShardState.PLANNED, ShardState.WITHDRAWN])
+def test_what_was_never_sent_is_no_twin(state: ShardState, store: Store, shard: Shard) -> None:
+    store.mark_submitting(shard, "a", NOW)
+    store.mark_doubted(shard, refused=False)
+    if state is ShardState.WITHDRAWN:
+        store.mark_withdrawn(shard)
+    [twin] = store.twins("r")
+    store.swap(store.shard("r", 0), twin, BATCH)
+
+    assert store.shard("r", 0).batch_id == BATCH.id
+    assert store.twins("r") == []
+
+
+def test_what_became_of_a_twin_is_remembered(store: Store, shard: Shard) -> None:
+    store.mark_submitting(shard, "a", NOW)
+    store.mark_replanned(shard, "11")
+    [twin] = store.twins("r")
+    settled = replace(twin, batch_id="late", settled=True, dollars=Decimal("0.1234"), unpriced=2)
+    store.mark_twin(settled)
+
+    assert store.twins("r") == [settled]
+    assert store.batch_ids() == {"late"}
+    assert store.owner("late") == "r"
+    store.purge("r")
+    assert store.twins("r") == []
+    assert store.owner("late") is None
+
+
+def test_fences_are_those_of_submissions_that_are_looked_into(store: Store) -> None:
+    store.add_run(run_of(), [shard_of(number=number) for number in range(4)])
+    for number, fence in enumerate(["a", "", None]):
+        store.mark_submitting(store.shard("r", number), fence, NOW)
+    assert store.fences() == {"a": "r"}
+    store.mark_submitted(store.shard("r", 0), BATCH)
+    assert store.fences() == {}
+
+
+def test_what_a_run_shall_do_is_remembered(store: Store, shard: Shard) -> None:
+    """About one run; the others stay as they are."""
+    store.add_run(run_of("other"), [])
+    store.set_policy("r", "wait")
+    store.set_cancel("r")
+    store.drop_requests("r")
+
+    changed = store.run("r")
+    assert (changed.on_unknown, changed.cancel, changed.state, changed.keep_requests) == (
+        "wait",
+        True,
+        RunState.CANCELING,
+        False,
+    )
+    assert store.run("other") == run_of("other")
 
 
 @pytest.mark.parametrize("complete", [True, False])
