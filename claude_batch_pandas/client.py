@@ -27,6 +27,7 @@ from claude_batch_pandas.addresses import (
 )
 from claude_batch_pandas.exceptions import (
     ENDLESS,
+    OWN_CODES,
     UNSENT,
     APIError,
     CredentialsError,
@@ -155,7 +156,7 @@ class Client:
         try:
             answer = self._send("post", BATCHES, headers, content=body)
         except APIError as error:
-            if body.was_sent or error.code is not None:
+            if body.was_sent or error.code in OWN_CODES:
                 raise
             cut = error.because(f"{error} The batch was not sent whole, so there is none.")
         else:
@@ -262,7 +263,7 @@ class Client:
         APIError
             Also in the middle, when the connection is cut or the file does not end.
         """
-        limit = requests * MAX_RESULT + MAX_LINE
+        limit = min(requests, MAX_BATCH_REQUESTS) * MAX_RESULT + MAX_LINE
         path = f"{BATCHES}/{check_batch_id(batch_id)}/results"
         response = open_once(self._sdk, "get", path, {"Accept": "application/binary"})
         size = 0

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from claude_batch_pandas.client import Client
+from claude_batch_pandas.lines import lines_of
 from claude_batch_pandas.records import Batch, Shard
-from claude_batch_pandas.resending import lines_of
 from claude_batch_pandas.results import read_tags
 from claude_batch_pandas.spool import PART, Writing, move, read_blocks, read_line_blocks
 
@@ -79,7 +79,8 @@ def collect(
         for _ in range(MAX_DOWNLOADS):
             with Writing(path) as file:
                 if not batch.archived:
-                    for block in client.download(_id(shard), batch.counts.total):
+                    total = batch.counts.total if names is None else len(names)
+                    for block in client.download(_id(shard), total):
                         file.write(block)
                 check = verify(file.temporary, names, batch)
                 if not check.problem:

@@ -30,6 +30,11 @@ NOT_FOUND = 404
 # And of an answer that no server of the API gives; a person is needed.
 ENDLESS = "endless"  # too large to be what was asked for, or compressed so that it could be
 
+# And of a client that cannot send anything; a person is needed.
+UNUSABLE = "unusable"
+
+OWN_CODES = frozenset({UNSENT, UNWRITABLE, ENDLESS, UNUSABLE})
+
 
 class BatchError(Exception):
     """Something went wrong in claude_batch_pandas."""

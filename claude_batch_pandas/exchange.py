@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from claude_batch_pandas.exceptions import (
     ENDLESS,
     UNSENT,
+    UNUSABLE,
     UNWRITABLE,
     APIError,
     CredentialsError,
@@ -198,4 +199,10 @@ def _connection_error(error: anthropic.APIConnectionError) -> APIError:
         )
     if isinstance(cause, httpx2.LocalProtocolError) and "header" in str(cause).lower():
         return _unwritable()
+    if not isinstance(cause, httpx2.HTTPError | httpx2.StreamError | OSError | None):
+        return APIError(
+            f"The client cannot be used ({type(cause).__name__}): was it closed, or do its "
+            "credentials fail? Build another one.",
+            code=UNUSABLE,
+        )
     return APIError(f"The connection to the API broke ({type(cause or error).__name__}).")

@@ -38,6 +38,7 @@ from claude_batch_pandas.spool import write_sealed
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.templates import wrong_template
 from claude_batch_pandas.tracebacks import Curtain
+from claude_batch_pandas.twins import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     import anthropic
@@ -286,9 +287,17 @@ def _finish_attached(engine: Engine, call: Call, scope: Scope) -> None:
 def _refuse_unchecked(engine: Engine, scope: Scope, batch: Batch) -> None:
     """Refuse a batch that a submission of ours may have become: that run has to find it first."""
     for record in engine.store.runs():
-        shards = engine.store.shards(record.id) if record.scope == scope else []
-        for shard in shards:
-            if shard.state is ShardState.SUBMITTING and shard.total == batch.counts.total:
+        if record.scope != scope:
+            continue
+        given_up = {
+            twin.number
+            for twin in engine.store.twins(record.id)
+            if twin.batch_id is None
+            and batch.created_at - (twin.intended_at or 0.0) < LONGEST_SECONDS
+        }
+        for shard in engine.store.shards(record.id):
+            is_open = shard.state is ShardState.SUBMITTING or shard.number in given_up
+            if is_open and shard.total == batch.counts.total:
                 msg = (
                     f"Batch {batch.id} may be what became of a submission of run {record.id}, whose "
                     "answer was lost. Let that run find it first: run its cell again, or "

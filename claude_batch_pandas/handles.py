@@ -28,6 +28,7 @@ from claude_batch_pandas.workers import Crew, Worker
 if TYPE_CHECKING:
     import pandas as pd
 
+LEAVE_SECONDS = 2.0  # for which `detach` waits; a worker that is sending leaves after that
 SLICE_SECONDS = 0.1  # an interrupt is noticed between two slices of waiting
 
 
@@ -158,6 +159,7 @@ class Run:
                     show(worker.progress)
                     await asyncio.sleep(SLICE_SECONDS)
         except asyncio.CancelledError:
+            worker.abandon()
             self._show_detached(worker, show)
             raise asyncio.CancelledError(self._detached) from None
         self._close(worker, show)
@@ -249,12 +251,15 @@ class Run:
     def cancel(self) -> Run:
         """Ask the API to cancel what is not done; what is done is kept and was paid.
 
-        Canceling takes effect at the API within minutes; call `result` for what came of it.
+        Canceling takes effect at the API within minutes; call `result` for what came of it. It is
+        remembered even when the API cannot be told now.
 
         Raises
         ------
         InputError
             When the batch was attached: it may be somebody else's.
+        CredentialsError
+            When there is nothing to sign with.
         PausedError
             When the client talks to another server than the one the run was sent to.
         """
@@ -266,8 +271,8 @@ class Run:
             )
             raise InputError(msg)
         if not self.done:
+            self._engine.store.set_cancel(self.id)  # whoever drives the run next does it
             check_origin(self._record, self._engine)
-            self._engine.store.set_cancel(self.id)
             self._at_work().wake()
         return self
 
@@ -276,7 +281,7 @@ class Run:
         worker = self._crew.at_work(self.id)
         if worker is not None:
             worker.stop()
-            worker.done.wait()
+            worker.done.wait(LEAVE_SECONDS)
         self._worker = None
         return self
 

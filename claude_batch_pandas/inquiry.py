@@ -7,19 +7,23 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from claude_batch_pandas import resending
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.client import Listing
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, PausedError
+from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.lines import lines_of
 from claude_batch_pandas.polling import has_no_list
 from claude_batch_pandas.reconcile import FENCE_MARGIN, candidates
 from claude_batch_pandas.records import Batch, RunRecord, Shard
 from claude_batch_pandas.requests import id_prefix
 from claude_batch_pandas.results import read_tags
-from claude_batch_pandas.scopes import check_scope
+from claude_batch_pandas.scopes import check_scope, is_same_scope
 
 ENOUGH = 100  # readable results of somebody else, and none of ours: the batch is not ours
+
+
+class NoListError(Exception):
+    """The server has no list of batches, so nothing can be looked for in it."""
 
 
 class Found(NamedTuple):
@@ -33,11 +37,15 @@ class Found(NamedTuple):
         Whether the list was asked for what is newer than the fence, so nothing is overlooked.
     now : float or None
         Seconds since 1970 by the server's clock.
+    is_ours : bool
+        Whether the answer names the run's organization and workspace, as far as those are known:
+        of a list that does not say whose it is, nothing can be concluded.
     """
 
     batches: list[Batch]
     has_fence: bool
     now: float | None
+    is_ours: bool
 
 
 @dataclass(slots=True)
@@ -66,14 +74,15 @@ class Inquiry:
 
         Raises
         ------
+        NoListError
         PausedError
-            When the key is another workspace's, or the server has no list.
+            When the key is another workspace's.
         APIError
         """
         listing, has_fence = self._newer_than_fence(record, shard)
         check_scope(listing.scope, record.scope)
         found = candidates(shard, listing.batches, known, has_fence=has_fence)
-        return Found(found, has_fence, listing.now)
+        return Found(found, has_fence, listing.now, is_same_scope(listing.scope, record.scope))
 
     def is_ours(self, record: RunRecord, shard: Shard, batch: Batch) -> bool | None:
         """Tell by the results whether a batch is this shard's; None when they do not tell.
@@ -84,8 +93,9 @@ class Inquiry:
         prefix = id_prefix(record.nonce, shard.attempt).decode()
         expected = frozenset(self.reader.expected(record, shard))
         lines = readable = 0
-        with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
-            for tags in read_tags(resending.lines_of(blocks)):
+        download = self.engine.client.download(batch.id, shard.total)
+        with contextlib.closing(download) as blocks:
+            for tags in read_tags(lines_of(blocks)):
                 for tag in tags:
                     lines += 1
                     if tag is None:
@@ -93,9 +103,9 @@ class Inquiry:
                     if tag[0].startswith(prefix) and tag[0] in expected:
                         return True
                     readable += 1
-                if readable >= ENOUGH:
-                    return False
-        return False if readable and lines == batch.counts.total else None
+                if readable >= ENOUGH or lines > shard.total:
+                    break
+        return False if readable and lines >= min(shard.total, ENOUGH) else None
 
     def _newer_than_fence(self, record: RunRecord, shard: Shard) -> tuple[Listing, bool]:
         """Return the batches that a POST may have become, and whether the fence told which."""
@@ -122,9 +132,4 @@ class Inquiry:
         except APIError as error:
             if not has_no_list(error) or record.scope.organization:
                 raise
-        msg = (
-            f"The answer to the submission of shard {shard.number} was lost, and this server has "
-            "no list of batches to look for it in. It may have been accepted, so it is not sent "
-            "again; run the cell with reuse=False to ask anew, at the price of asking twice."
-        )
-        raise PausedError(msg)
+        raise NoListError

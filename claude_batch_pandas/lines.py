@@ -32,3 +32,17 @@ def cut_lines(blocks: Iterable[bytes], limit: int = MAX_LINE) -> Iterator[bytes]
             kept.append(piece[: max(0, limit - size)])
             size += len(piece)
         yield b"\n".join(kept)
+
+
+def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a download as they come; the caller stops when it has enough."""
+    pieces: list[bytes] = []
+    for block in cut_lines(blocks):
+        head, *rest = block.split(b"\n")
+        pieces.append(head)
+        if rest:
+            yield b"".join(pieces)
+            yield from rest[:-1]
+            pieces = [rest[-1]]
+    if last := b"".join(pieces):
+        yield last

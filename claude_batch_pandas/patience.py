@@ -38,7 +38,8 @@ def patiently(engine: Engine, ask: Callable[[], Answer], final: Collection[int] 
             return ask()
         except APIError as error:
             is_passing = judge(error, 0.0) is Verdict.WAIT and error.code != UNSENT
-            is_late = engine.clock.monotonic() >= deadline
+            wait = error.retry_after or pace.next()
+            is_late = engine.clock.monotonic() + wait > deadline
             if not is_passing or is_late or error.status in final:
                 raise error.because(explain(error)) from None
-            engine.clock.wait(threading.Event(), error.retry_after or pace.next())
+            engine.clock.wait(threading.Event(), wait)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import random
 from enum import Enum
 
-from claude_batch_pandas.exceptions import ENDLESS, UNSENT, UNWRITABLE, APIError, CredentialsError
+from claude_batch_pandas.exceptions import (
+    ENDLESS,
+    UNSENT,
+    UNUSABLE,
+    UNWRITABLE,
+    APIError,
+    CredentialsError,
+)
 
 GROWTH = 1.5
 JITTER = 0.1  # of the wait, so that many runs do not ask in step
@@ -84,18 +91,21 @@ def judge(error: APIError | CredentialsError, lasted: float) -> Verdict:
     if isinstance(error, CredentialsError):
         return Verdict.PAUSE
     status = error.status
-    if error.code in {UNWRITABLE, ENDLESS}:
+    if error.code in {UNWRITABLE, UNUSABLE, ENDLESS}:
         return Verdict.PAUSE
     if status is None or status in {429, 404} or status >= 500 or status < 400:  # noqa: PLR2004
         return Verdict.PAUSE if status == 404 and lasted >= LASTING else Verdict.WAIT  # noqa: PLR2004
     return Verdict.WAIT if status in PASSING else Verdict.PAUSE
 
 
+BUSY = "It is busy; call again later, nothing is lost."
 HINTS = {
     401: "Check the API key, then call again; the run goes on where it is.",
     403: "The key may not do this; check its workspace and permissions, then call again.",
     404: "The batch is not visible: it belongs to another workspace or key, or was deleted. "
-    "Use the key that sent it, then call again.",
+    "Use the key that sent it, then call again; of one that was deleted, run.cancel() ends the run.",
+    429: BUSY,
+    529: BUSY,
 }
 HINTS_OF_SENDING = HINTS | {
     404: "The server takes no batches at this address; check ANTHROPIC_BASE_URL, then call again.",

@@ -14,6 +14,8 @@ from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState, 
 from claude_batch_pandas.scopes import check_origin
 from claude_batch_pandas.spool import file_sha256
 
+LONGEST_SECONDS = 2 * 86_400.0  # after which a batch has ended, whatever became of it
+
 
 def purge(run_id: str, engine: Engine, *, server: bool) -> None:
     """Delete what is kept of a run.
@@ -34,6 +36,8 @@ def purge(run_id: str, engine: Engine, *, server: bool) -> None:
         if folder.is_dir() and record.state not in {RunState.ENDED, RunState.PURGED}:
             msg = f"Run {run_id} is {record.state}; cancel it and collect it before purging it."
             raise InputError(msg)
+        for twin in engine.store.twins(run_id) if folder.is_dir() else ():
+            _refuse_open(twin, engine.clock.now())
         if server:
             _delete_batches(record, engine)
         engine.store.purge(run_id)
@@ -67,8 +71,6 @@ def _delete_batches(record: RunRecord, engine: Engine) -> None:
     twins = [twin for twin in engine.store.twins(record.id) if twin.batch_id is not None]
     for shard in shards:
         _refuse_incomplete(shard, engine)
-    for twin in twins:
-        _refuse_open(twin)
     sent: list[Shard | Twin] = [*shards, *twins]
     batch_ids = [batch.batch_id for batch in sent if batch.batch_id is not None]
     _refuse_fences(batch_ids, engine)
@@ -89,8 +91,10 @@ def _refuse_incomplete(shard: Shard, engine: Engine) -> None:
         raise InputError(msg)
 
 
-def _refuse_open(twin: Twin) -> None:
-    if not twin.settled:
+def _refuse_open(twin: Twin, now: float) -> None:
+    """Refuse to forget a batch that may still run, and be paid for."""
+    may_run = now - (twin.intended_at or now) < LONGEST_SECONDS
+    if twin.batch_id is not None and not twin.settled and may_run:
         msg = (
             f"Batch {twin.batch_id} of run {twin.run_id} was accepted though another took its "
             "place, and is being wound up. Wait for the run once more, then purge it."

@@ -23,7 +23,7 @@ SLOWEST_UPLOAD = 50_000.0  # bytes per second
 class Next(Enum):
     """What to do about a submission whose fate is unknown."""
 
-    INSPECT = "inspect"  # a candidate has ended: look at the custom_ids in its results
+    INSPECT = "inspect"  # candidates have ended: look at the custom_ids in their results
     WATCH = "watch"  # a candidate still runs: wait for it
     WAIT = "wait"  # nothing yet, and too early to conclude
     ASK = "ask"  # a candidate's results are gone for good: a person has to decide
@@ -31,10 +31,10 @@ class Next(Enum):
 
 
 class Decision(NamedTuple):
-    """What to do, and with which batch."""
+    """What to do, and with which batches."""
 
     next: Next
-    batch: Batch | None = None
+    batches: Sequence[Batch] = ()
 
 
 def longest_post(size: int) -> float:
@@ -84,9 +84,9 @@ def decide(found: Sequence[Batch], waited: float, settle_seconds: float) -> Deci
     told = [batch for batch in found if not batch.archived]
     ended = [batch for batch in told if batch.processing_status == "ended"]
     if ended:
-        return Decision(Next.INSPECT, ended[0])
+        return Decision(Next.INSPECT, ended)
     if told:
-        return Decision(Next.WATCH, told[0])
+        return Decision(Next.WATCH, told)
     if found:
-        return Decision(Next.ASK, found[0])
+        return Decision(Next.ASK, found)
     return Decision(Next.RESEND if waited >= settle_seconds else Next.WAIT)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from claude_batch_pandas import attaching, resending
+from claude_batch_pandas import attaching
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.catalog import Place
 from claude_batch_pandas.causes import has_answer
@@ -21,6 +21,7 @@ from claude_batch_pandas.client import Client
 from claude_batch_pandas.deadlines import DAY, KEPT_DAYS
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import NOT_FOUND, APIError
+from claude_batch_pandas.lines import lines_of
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.records import Batch, RowStatus, RunRecord
 from claude_batch_pandas.rendering import Reason, Rendered
@@ -86,8 +87,8 @@ def _is_wanted(engine: Engine, batch: Batch, wanted: Collection[bytes]) -> bool:
 
 def _holds_any(client: Client, batch: Batch, wanted: Collection[bytes]) -> bool:
     """Read results until a request of the frame shows up, or a custom_id that is not ours."""
-    with contextlib.closing(client.download(batch.id)) as blocks:
-        for tags in read_tags(resending.lines_of(blocks)):
+    with contextlib.closing(client.download(batch.id, batch.counts.total)) as blocks:
+        for tags in read_tags(lines_of(blocks)):
             for tag in filter(None, tags):
                 known = attaching.known_hash(tag[0])
                 if known in wanted or not known:

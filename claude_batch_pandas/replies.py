@@ -11,14 +11,14 @@ from typing import Any
 
 import orjson
 
-from claude_batch_pandas.exceptions import APIError, InputError
+from claude_batch_pandas.exceptions import OWN_CODES, APIError, InputError
 from claude_batch_pandas.records import Batch, Counts
 from claude_batch_pandas.words import plain
 
 BATCH_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,255}")
 STATUSES = frozenset({"in_progress", "canceling", "ended"})
 MAX_WORDS = 500  # characters of an error that are shown
-MAX_COUNT = 1_000_000_000  # requests; what is more is no count
+MAX_COUNT = 1_000_000  # requests; a batch has 100,000 at most, and what is more is no count
 MAX_RETRY_AFTER = 900.0  # seconds; the SDK would sleep for 49 days when told to
 
 Headers = Mapping[str, str]
@@ -114,10 +114,16 @@ def read_error(status: int, headers: Headers, content: bytes) -> APIError:
         f"The API answered {label}: {_sentence(words[:MAX_WORDS])}",
         status=status,
         type=kind,
-        code=_text(details.get("error_code")) if isinstance(details, dict) else None,
+        code=_code(details),
         request_id=_text(headers.get("request-id")),
         retry_after=read_retry_after(headers),
     )
+
+
+def _code(details: Any) -> str | None:
+    """Return the API's finer error code; none that would pass for a proof of ours."""
+    told = _text(details.get("error_code")) if isinstance(details, dict) else None
+    return None if told in OWN_CODES else told
 
 
 def _text(value: Any) -> str | None:

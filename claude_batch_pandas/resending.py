@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.exceptions import InputError, LedgerError
-from claude_batch_pandas.lines import cut_lines
 from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt, with_max_tokens
 from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits
@@ -172,20 +171,6 @@ def retry_shards(
             _write_shard(spool, record, len(shards) + len(made), attempt, shards[0], pending)
         )
     return made
-
-
-def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a download as they come; the caller stops when it has enough."""
-    pieces: list[bytes] = []
-    for block in cut_lines(blocks):
-        head, *rest = block.split(b"\n")
-        pieces.append(head)
-        if rest:
-            yield b"".join(pieces)
-            yield from rest[:-1]
-            pieces = [rest[-1]]
-    if last := b"".join(pieces):
-        yield last
 
 
 def _next_attempt(attempt: int) -> int:

@@ -156,6 +156,8 @@ def _ask_again(
             engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, limits, latest
         )
     if not store.add_shards(made, by_itself=by_itself):  # all or none
+        for other in () if by_itself else again:
+            resending.check_retry(store.run(other))  # says which is being canceled
         return False
     if again and not by_itself:
         store.reopen(run_id)

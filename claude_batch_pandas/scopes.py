@@ -8,6 +8,10 @@ from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.polling import NO_LIST, has_no_list
 from claude_batch_pandas.records import KEY_WORKSPACE, RunRecord, Scope, key_workspace
 
+# What a person can do about a submission whose fate cannot be found out. A run that was paused with
+# these words is over for `reuse=False`: the call asks anew.
+ANEW = "run the cell with reuse=False to ask anew, at the price of asking twice"
+
 
 def find_scope(engine: Engine) -> Scope:
     """Return who the client's key belongs to; the API is asked at most once a key.
@@ -64,6 +68,46 @@ def check_scope(here: Scope, there: Scope) -> None:
             f"{there.workspace!r}. Use a key of that workspace, then call again."
         )
         raise PausedError(msg)
+
+
+def is_same_scope(here: Scope, there: Scope) -> bool:
+    """Tell whether a server's answer says that it is of the run's organization and workspace.
+
+    Parameters
+    ----------
+    here : Scope
+        Of the server's answer.
+    there : Scope
+        Of the run; what its server never told cannot be asked for.
+    """
+    is_told = not there.workspace.startswith(KEY_WORKSPACE)
+    return here.organization == there.organization and (
+        not is_told or here.workspace == there.workspace
+    )
+
+
+def check_key(record: RunRecord, engine: Engine, number: int) -> None:
+    """Where no workspace is named, only the key that sent a batch surely sees it.
+
+    Raises
+    ------
+    PausedError
+        When it is another one.
+    """
+    if not is_same_key(record, engine):
+        msg = (
+            f"The answer to the submission of shard {number} was lost, and only the key that sent "
+            f"it can see what became of it. Use that key, then call again; or {ANEW}."
+        )
+        raise PausedError(msg)
+
+
+def is_same_key(record: RunRecord, engine: Engine) -> bool:
+    """Tell whether the key is the one that sent a run, as far as that is known by its key alone."""
+    workspace = record.scope.workspace
+    if not workspace.startswith(KEY_WORKSPACE):
+        return True
+    return workspace == key_workspace(engine.client.fingerprint(engine.store.secret()))
 
 
 def check_origin(record: RunRecord, engine: Engine) -> None:

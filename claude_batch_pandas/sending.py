@@ -1,7 +1,7 @@
 """One shard to the API: the fence, the intent, one POST, and what its outcome means.
 
-A POST either made a batch, or is proved to have made none, or nobody knows; only proof lets a
-shard be planned again.
+A POST either made a batch, or is proved to have made none, or nobody knows. What is not proved is
+remembered, so that a batch that shows up later is known to be ours.
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ class Sender:
                 raise PausedError(explain(error, is_sending=True))
             waits.weather(error, agenda)
             return
-        agenda.was_refused = error.status in BUSY and error.type is not None
+        agenda.refusal = str(error) if error.status in BUSY and error.type is not None else ""
         waits.note = f"{error} Checking whether the batch was accepted."
-        if agenda.was_refused:
+        if agenda.refusal:
             self.hold.begin(waits.now, others, error.retry_after)
             waits.hush(error.retry_after)
             waits.note = f"{error} Checking that the batch was not accepted; {self.hold.why}."

@@ -253,8 +253,12 @@ def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
 
 
 def _was_cut_short(existing: RunRecord) -> bool:
-    """Tell whether a call with reuse=False is the rerun of one that was cut short."""
-    return not existing.reuse and existing.state is not RunState.ENDED
+    """Tell whether a call with reuse=False is the rerun of one that was cut short.
+
+    Not when that one was paused with the advice to make this very call.
+    """
+    is_stuck = existing.state is RunState.PAUSED and "reuse=False" in existing.note
+    return not existing.reuse and existing.state is not RunState.ENDED and not is_stuck
 
 
 def hook_for(progress: Any) -> Hook:

@@ -18,7 +18,7 @@ from claude_batch_pandas.inquiry import Inquiry
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconciling import Reconciler
 from claude_batch_pandas.records import RunRecord, Shard, ShardState
-from claude_batch_pandas.scopes import check_scope
+from claude_batch_pandas.scopes import check_scope, is_same_key, is_same_scope
 from claude_batch_pandas.sending import Sender
 from claude_batch_pandas.spool import write
 from claude_batch_pandas.twins import Twins
@@ -83,13 +83,14 @@ class Steps:
         Raises
         ------
         PausedError
-            When a person is needed.
+            When a person is needed: to send on, at once; else when nothing but such shards is left.
         LedgerError
             When the disk refuses.
         """
         self._waits.note = ""
         if self._twins.look(self.record):  # before anything is sent again
             self.refresh()
+        refused: PausedError | None = None
         is_full = False
         for number in range(len(self._shards)):
             if self.is_stopping():
@@ -101,14 +102,29 @@ class Steps:
                 is_full = is_full or not self._sender.may_send(shard, self._shards)
                 if is_full:
                     continue  # shards go out in their order
-            self._step(shard, self._waits.agenda(shard))
+            agenda = self._waits.agenda(shard)
+            self._step(shard, agenda)
             # What may go out next depends on what just did.
             self._shards[number] = self.engine.store.shard(shard.run_id, number)
+            if agenda.pause is not None and shard.state is ShardState.PLANNED:
+                refused, is_full = agenda.pause, True
         self.drop_requests()
+        self._pause(refused)
         if self.is_held:
             self._waits.note = self._waits.note or self._sender.hold.why
         self._move()
         return self._seconds_left()
+
+    def _pause(self, refused: PausedError | None) -> None:
+        """Raise what needs a person, unless other shards go on; what they bring is fetched first."""
+        left = [self._waits.agenda(shard) for shard in self._shards if not shard.is_settled]
+        pauses = [agenda.pause for agenda in left if agenda.pause is not None]
+        if refused is not None:
+            raise refused
+        if pauses and len(pauses) == len(left):
+            raise pauses[0]
+        if pauses:
+            self._waits.note = self._waits.note or f"{pauses[0]} The other shards go on."
 
     def deadline(self) -> str:
         """Say that results wait which the API will delete; by the server's clock if it tells."""
@@ -163,20 +179,25 @@ class Steps:
 
     def _step(self, shard: Shard, agenda: Agenda) -> None:
         """Move one shard a step on; what passes by itself is waited out."""
+        agenda.pause = None
         try:
             self._do(shard, agenda)
             agenda.missing_since = None
+        except PausedError as pause:
+            agenda.pause = pause
+            self._waits.wait(agenda)
         except (APIError, CredentialsError) as error:
             was_missing = agenda.missing_since is not None
             try:
                 self._waits.weather(error, agenda)
-            except PausedError:
-                if not self._may_write_off(error, shard):
-                    raise
-                self._write_off(shard)
-                return
-            if agenda.missing_since is not None and not was_missing:
-                self._check_workspace()
+                if agenda.missing_since is not None and not was_missing:
+                    self._check_workspace()
+            except PausedError as pause:
+                if self._may_write_off(error, shard):
+                    self._write_off(shard)
+                    return
+                agenda.pause = pause
+                self._waits.wait(agenda)
 
     def _do(self, shard: Shard, agenda: Agenda) -> None:
         match shard.state:
@@ -228,7 +249,13 @@ class Steps:
     def _may_write_off(self, error: Exception, shard: Shard) -> bool:
         """Tell whether a canceled run may end without a batch that the server does not know."""
         is_missing = isinstance(error, APIError) and error.is_missing
-        return is_missing and self.record.cancel and shard.batch_id is not None
+        if not is_missing or not self.record.cancel or shard.batch_id is None:
+            return False
+        if self.record.scope.organization:
+            with contextlib.suppress(APIError):
+                return is_same_scope(self.engine.client.list(limit=1).scope, self.record.scope)
+            return False
+        return is_same_key(self.record, self.engine)
 
     def _write_off(self, shard: Shard) -> None:
         """Settle a shard whose batch is gone: its rows may have been paid, and say so."""

@@ -78,14 +78,15 @@ class Store:
     def add_shards(self, shards: Sequence[Shard], *, by_itself: bool = False) -> bool:
         """Remember further shards of runs that exist, and that those runs go on.
 
-        A person's retry takes a cancel back; what would go out `by_itself` does not, and is not
-        remembered when one came in between: False then.
+        A person's retry takes back a cancel that is through; what would go out `by_itself` takes
+        back none. When one came in between, nothing is remembered: False then.
         """
         runs = {shard.run_id for shard in shards}
         with self._database.writing() as database:
-            for run_id in runs if by_itself else ():
-                row = database.execute("SELECT cancel FROM runs WHERE id = ?", (run_id,)).fetchone()
-                if row["cancel"]:
+            for run_id in runs:
+                asked = database.execute("SELECT cancel, state FROM runs WHERE id = ?", (run_id,))
+                row = asked.fetchone()
+                if row["cancel"] and (by_itself or row["state"] != RunState.ENDED):
                     return False
             for shard in shards:
                 insert(database, "shards", shard_row(shard))
@@ -186,8 +187,9 @@ class Store:
         """Remember that a run waits for answers again."""
         with self._database.writing() as database:
             database.execute(
-                "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL WHERE id = ?",
-                (RunState.SUBMITTING, run_id),
+                "UPDATE runs SET state = ?, note = '', cancel = 0, ended_at = NULL "
+                "WHERE id = ? AND (cancel = 0 OR state = ?)",
+                (RunState.SUBMITTING, run_id, RunState.ENDED),
             )
 
     def set_cancel(self, run_id: str) -> None:
@@ -218,6 +220,8 @@ class Store:
     def mark_submitting(self, shard: Shard, fence: str | None, now: float | None) -> bool:
         """Make the intent to send a shard durable; False when another process was first.
 
+        False, too, when the run is to be canceled: that may have been asked for just now.
+
         Parameters
         ----------
         shard : Shard
@@ -229,7 +233,8 @@ class Store:
         with self._database.writing() as database:
             changed = database.execute(
                 "UPDATE shards SET state = ?, fence = ?, intended_at = ? "
-                "WHERE run_id = ? AND number = ? AND attempt = ? AND state = ?",
+                "WHERE run_id = ? AND number = ? AND attempt = ? AND state = ? "
+                "AND EXISTS (SELECT 1 FROM runs WHERE id = run_id AND cancel = 0)",
                 (
                     ShardState.SUBMITTING,
                     fence,

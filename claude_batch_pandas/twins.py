@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from claude_batch_pandas import money, resending, results
+from claude_batch_pandas import money, results
 from claude_batch_pandas.collecting import MAX_DOWNLOADS
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, BatchError, LedgerError
-from claude_batch_pandas.inquiry import Inquiry
+from claude_batch_pandas.inquiry import Inquiry, NoListError
+from claude_batch_pandas.lines import lines_of
 from claude_batch_pandas.polling import Pace
 from claude_batch_pandas.reconciling import WATCHED
 from claude_batch_pandas.records import Batch, RunRecord, Shard, ShardState, Twin
@@ -168,7 +169,11 @@ class Twins:
         shard = self.engine.store.shard(record.id, twin.number)  # as the last look left it
         sent = replace(shard, attempt=twin.attempt, fence=twin.fence, intended_at=twin.intended_at)
         sight = Sight.NOTHING
-        for batch in self._candidates(record, sent):
+        try:
+            seen = self._candidates(record, sent)
+        except NoListError:
+            return sight
+        for batch in seen:
             if batch.processing_status != "ended":
                 sight = Sight.RUNS
                 continue
@@ -220,9 +225,13 @@ class Twins:
         """Return what a batch cost; answers that do not come have an unknown price."""
         found: list[results.Result] = []
         for _ in range(0 if batch.archived else MAX_DOWNLOADS):
-            with contextlib.closing(self.engine.client.download(batch.id)) as blocks:
-                read = results.read(resending.lines_of(blocks))
-                found = [result for block in read for _, result in block]
+            download = self.engine.client.download(batch.id, batch.counts.total)
+            with contextlib.closing(download) as blocks:
+                found = []
+                for block in results.read(lines_of(blocks)):
+                    found += [result for _, result in block]
+                    if len(found) >= batch.counts.total:
+                        break
             if len(found) >= batch.counts.total:
                 break
         bill = money.bill(found)

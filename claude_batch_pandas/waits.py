@@ -17,10 +17,11 @@ class Agenda:
     pace: Pace
     due: float = 0.0  # on the monotonic clock
     missing_since: float | None = None  # when the batch began to be a 404
-    was_refused: bool = False  # the API said, in its own words, that it did not take the batch
+    refusal: str = ""  # the API's own words, when it said that it did not take the batch
     rejected: set[str] = field(default_factory=set)  # candidates that were inspected
     unknown_since: float | None = None  # when the answer to the POST was lost
     was_sent_here: bool = False  # by this process, which therefore knows when
+    pause: PausedError | None = None  # a person is needed; the other shards go on meanwhile
 
 
 @dataclass(slots=True)

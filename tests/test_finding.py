@@ -258,9 +258,11 @@ def test_results_that_are_gone_are_not_called_foreign(
     assert out["answer_error"].iloc[0] == "no readable result; it may have been paid"
 
 
-def test_a_batch_that_counted_nothing_at_first_is_counted_at_its_end(connect: Connect) -> None:
+def test_a_batch_that_counted_nothing_at_first_is_counted_at_its_end(
+    connect: Connect, clock: JumpingClock
+) -> None:
     """Some relays count a batch only when it has ended."""
-    emulator = Emulator(duration=60.0, clock=session.clock.now)
+    emulator = Emulator(duration=60.0, clock=clock.now)
     batch_id = send(emulator, "a", "b")
     none = Fault(
         method="GET",

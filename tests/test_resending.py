@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from claude_batch_pandas import catalog
 from claude_batch_pandas.emulator import Emulator, Fault
 from claude_batch_pandas.exceptions import InputError, LedgerError
+from claude_batch_pandas.lines import lines_of
 from claude_batch_pandas.planning import Draft
 from claude_batch_pandas.records import ShardState
 from claude_batch_pandas.requests import MAX_ATTEMPTS
-from claude_batch_pandas.resending import checked_body, lines_of, replan, retry_shards
+from claude_batch_pandas.resending import checked_body, replan, retry_shards
 from claude_batch_pandas.sharding import PLANNED_BYTES
 from claude_batch_pandas.spool import Spool, write
 from claude_batch_pandas.store import Store

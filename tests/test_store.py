@@ -205,10 +205,11 @@ def test_records_come_back_as_they_went_in(
         store = Store(Path(folder))
         store.add_run(run, [shard])
         planned = store.shards(run.id)
-        store.mark_submitting(shard, "fence", start)
+        is_sent = store.mark_submitting(shard, "fence", start)
         store.mark_submitted(shard, batch)
         found = (store.run(run.id), store.runs(), planned, store.shards(run.id))
 
+    assert is_sent is not run.cancel
     assert found == (
         run,
         [run],
@@ -217,8 +218,8 @@ def test_records_come_back_as_they_went_in(
             replace(
                 shard,
                 state=ShardState.ENDED,
-                fence="fence",
-                intended_at=start,
+                fence=None if run.cancel else "fence",
+                intended_at=None if run.cancel else start,
                 batch_id=batch_id,
                 created_at=start,
                 expires_at=end,
@@ -550,13 +551,21 @@ def test_states_of_a_run_are_remembered(store: Store, shard: Shard) -> None:
 
 
 def test_further_shards_make_a_run_go_on(store: Store, shard: Shard) -> None:
-    """A retry takes back the end and the cancel; the old shards stay."""
+    """A retry takes back the end, and a cancel that is through; the old shards stay."""
     store.set_cancel("r")
+    again = [shard_of(number=1, attempt=2)]
+    is_taken_back = store.add_shards(again)
+    store.reopen("r")
+    canceled = store.run("r")
+    store.mark_withdrawn(shard)
     store.mark_ended("r", NOW + 60)
-    store.add_shards([shard_of(number=1, attempt=2)])
 
+    assert not is_taken_back
+    assert (canceled.cancel, canceled.state) == (True, RunState.CANCELING)
+    assert not store.add_shards(again, by_itself=True)
+    assert store.add_shards(again)
     assert store.run("r") == run_of()
-    assert store.shards("r") == [shard, shard_of(number=1, attempt=2)]
+    assert store.shards("r") == [replace(shard, state=ShardState.WITHDRAWN), *again]
 
 
 # Scopes and secrets

@@ -116,11 +116,11 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(key=shards)
     def submit(self, key: Key) -> None:
-        """Only a planned shard is sent, however often two processes try."""
+        """Only a planned shard is sent, and of a run that goes on, however often two try."""
         shard = self.shard_of.get(key)
         if shard is None:
             return
-        was_planned = shard.state is ShardState.PLANNED
+        was_planned = shard.state is ShardState.PLANNED and not self.known[shard.run_id].cancel
         done = [self.store.mark_submitting(shard, "msgbatch_0", 5.0) for _ in range(2)]
 
         assert done == [was_planned, False]
