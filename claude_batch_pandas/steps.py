@@ -117,14 +117,23 @@ class Steps:
 
     def _pause(self, refused: PausedError | None) -> None:
         """Raise what needs a person, unless other shards go on; what they bring is fetched first."""
-        left = [self._waits.agenda(shard) for shard in self._shards if not shard.is_settled]
-        pauses = [agenda.pause for agenda in left if agenda.pause is not None]
         if refused is not None:
             raise refused
-        if pauses and len(pauses) == len(left):
-            raise pauses[0]
-        if pauses:
-            self._waits.note = self._waits.note or f"{pauses[0]} The other shards go on."
+        left = [shard for shard in self._shards if not shard.is_settled]
+        pauses = [self._waits.agenda(shard).pause for shard in left]
+        first = next(filter(None, pauses), None)
+        if first is None:
+            return
+        if not any(map(self._goes_on, left)):
+            raise first
+        self._waits.note = self._waits.note or f"{first} The other shards go on."
+
+    def _goes_on(self, shard: Shard) -> bool:
+        """Tell whether a shard moves without a person: it needs none, and there is room for it."""
+        if self._waits.agenda(shard).pause is not None:
+            return False
+        is_planned = shard.state is ShardState.PLANNED
+        return not is_planned or self.is_held or self._sender.may_send(shard, self._shards)
 
     def deadline(self) -> str:
         """Say that results wait which the API will delete; by the server's clock if it tells."""

@@ -63,6 +63,18 @@ def test_one_undecidable_shard_holds_up_no_other(
     assert out["answer_status"].value_counts().loc["succeeded"] == 22
 
 
+def test_one_undecidable_shard_that_leaves_no_room_is_told(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """What waits for it to end does not go on by itself."""
+    cbp.options.max_in_flight = 8
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[NO_LIST, on_post(drop=True)])
+    with pytest.raises(cbp.PausedError, match="The answer to the submission of shard 0 was lost"):
+        frame.claude.batch("{text}", client=connect(emulator), shard_size=8)
+
+    assert states(home) == [ShardState.SUBMITTING, *[ShardState.PLANNED] * 3]
+
+
 def test_a_canceled_run_ends_without_what_cannot_be_found_out(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
 ) -> None:
