@@ -48,10 +48,10 @@ class Hold:
             self.why = f"the API asked to wait {asked:.0f} s"
         elif others:
             self.until, self._open = now + SECONDS, others
-            self.why = "the API's queue is full; the next shard waits for one to end"
+            self.why = "the API takes no more for now (its queue, or a rate); the next shard waits for one to end"
         else:
             self.until = now + self._pace.next()
-            self.why = "the API's queue is full; the next shard waits"
+            self.why = "the API takes no more for now (its queue, or a rate); the next shard waits"
 
     def is_on(self, now: float, open_: int) -> bool:
         """Tell whether shards are held back; a hold that is over is forgotten."""

@@ -98,14 +98,13 @@ def judge(error: APIError | CredentialsError, lasted: float) -> Verdict:
     return Verdict.WAIT if status in PASSING else Verdict.PAUSE
 
 
-BUSY = "It is busy; call again later, nothing is lost."
+BUSY = "It is busy or in trouble; call again later, nothing is lost."
 HINTS = {
     401: "Check the API key, then call again; the run goes on where it is.",
     403: "The key may not do this; check its workspace and permissions, then call again.",
     404: "The batch is not visible: it belongs to another workspace or key, or was deleted. "
     "Use the key that sent it, then call again; of one that was deleted, run.cancel() ends the run.",
     429: BUSY,
-    529: BUSY,
 }
 HINTS_OF_SENDING = HINTS | {
     404: "The server takes no batches at this address; check ANTHROPIC_BASE_URL, then call again.",
@@ -125,5 +124,8 @@ def explain(error: APIError | CredentialsError, *, is_sending: bool = False) -> 
     if isinstance(error, CredentialsError):
         return str(error)
     hints = HINTS_OF_SENDING if is_sending else HINTS
-    hint = hints.get(error.status or 0, "Mend the cause, then call again; nothing is lost.")
+    status = error.status or 0
+    is_theirs = status >= 500  # noqa: PLR2004
+    otherwise = BUSY if is_theirs else "Mend the cause, then call again; nothing is lost."
+    hint = hints.get(status, otherwise)
     return f"{error} {hint}"

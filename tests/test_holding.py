@@ -36,7 +36,10 @@ def test_a_full_queue_waits_for_one_of_ours_to_end(hold: Hold) -> None:
 
     assert hold.is_on(101.0, 3)
     assert hold.is_on(101.0, 2)
-    assert hold.why == "the API's queue is full; the next shard waits for one to end"
+    assert (
+        hold.why
+        == "the API takes no more for now (its queue, or a rate); the next shard waits for one to end"
+    )
     assert not hold.is_on(101.0, 1)
     assert not hold.is_on(101.0, 2)  # what is over is over
 

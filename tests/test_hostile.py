@@ -335,7 +335,9 @@ def test_a_server_that_asks_for_a_long_wait_first_is_not_waited_for(
     faults = [on_list(status=429, headers={"retry-after": "900"}, times=None)]
     emulator = Emulator(clock=clock.now, faults=faults)
     start = clock.now()
-    with pytest.raises(cbp.APIError, match="It is busy; call again later, nothing is lost"):
+    with pytest.raises(
+        cbp.APIError, match="It is busy or in trouble; call again later, nothing is lost"
+    ):
         frame.claude.batch("{text}", client=connect(emulator))
 
     assert clock.now() - start < 60.0

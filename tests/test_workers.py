@@ -231,7 +231,7 @@ def test_an_interrupted_script_ends_without_sending_more(connect: Connect, home:
     df = pd.DataFrame({"text": [f"row {i}" for i in range(30)]})
 
     def interrupt(progress: Any) -> None:
-        if "queue is full" in progress.note and not progress.summary:
+        if "takes no more for now" in progress.note and not progress.summary:
             signal.raise_signal(signal.SIGINT)
 
     run = df.claude.submit("{text}", client=connect(emulator), shard_size=10, progress=interrupt)
