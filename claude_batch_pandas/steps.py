@@ -7,7 +7,7 @@ dies: the next round, in this process or another, goes on from what the ledger s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from claude_batch_pandas import attaching, collecting, deadlines
@@ -124,16 +124,19 @@ class Steps:
         first = next(filter(None, pauses), None)
         if first is None:
             return
-        if not any(map(self._goes_on, left)):
+        free = [shard for shard, pause in zip(left, pauses, strict=True) if pause is None]
+        if not self._go_on(free):
             raise first
         self._waits.note = self._waits.note or f"{first} The other shards go on."
 
-    def _goes_on(self, shard: Shard) -> bool:
-        """Tell whether a shard moves without a person: it needs none, and there is room for it."""
-        if self._waits.agenda(shard).pause is not None:
-            return False
-        is_planned = shard.state is ShardState.PLANNED
-        return not is_planned or self.is_held or self._sender.may_send(shard, self._shards)
+    def _go_on(self, shards: Sequence[Shard]) -> bool:
+        """Tell whether one of some shards moves without a person: was sent, or there is room."""
+        planned = [shard for shard in shards if shard.state is ShardState.PLANNED]
+        if len(planned) < len(shards):
+            return True
+        # They go out in their order, so the first stands for all.
+        has_room = bool(planned) and self._sender.may_send(planned[0], self._shards)
+        return has_room or (bool(planned) and self.is_held)
 
     def deadline(self) -> str:
         """Say that results wait which the API will delete; by the server's clock if it tells."""

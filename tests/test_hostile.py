@@ -66,8 +66,8 @@ def test_one_undecidable_shard_holds_up_no_other(
 def test_one_undecidable_shard_that_leaves_no_room_is_told(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
 ) -> None:
-    """What waits for it to end does not go on by itself."""
-    cbp.options.max_in_flight = 8
+    """What waits for it to end does not go on by itself, nor what comes after that and is small."""
+    cbp.options.max_in_flight = 14  # the last shard has six requests
     emulator = Emulator(clock=clock.now, duration=60.0, faults=[NO_LIST, on_post(drop=True)])
     with pytest.raises(cbp.PausedError, match="The answer to the submission of shard 0 was lost"):
         frame.claude.batch("{text}", client=connect(emulator), shard_size=8)
