@@ -40,6 +40,8 @@ class Claude:
         *,
         system: Text | None = None,
         output: str = "answer",
+        schema: Any = None,
+        expand: bool = True,
         replace: bool = False,
         model: str | None = None,
         max_tokens: int | None = None,
@@ -70,8 +72,14 @@ class Claude:
             The system prompt, templated likewise.
         output : str, default "answer"
             Name of the new column; ``<output>_status`` and ``<output>_error`` come with it.
+        schema : type, dict or JSON schema, optional
+            What each answer must be: a Pydantic model, a dataclass, a TypedDict, a dict of column
+            -> type, any type such as ``int`` or ``Literal["a", "b"]``, or a JSON schema. Every
+            field becomes a column of a fitting dtype; an answer that does not fit is ``invalid``.
+        expand : bool, default True
+            False keeps whole answers in the one column ``<output>``.
         replace : bool, default False
-            Rewrite the three columns when they exist.
+            Rewrite the new columns when they exist.
         model : str, optional
             Default: ``options.model``.
         max_tokens : int, optional
@@ -102,7 +110,9 @@ class Claude:
         pandas.DataFrame
             A new frame: the same index, rows and columns, and ``<output>`` (string, missing
             unless there is an answer), ``<output>_status`` (categorical) and ``<output>_error``
-            (string). Of a Series, only those three.
+            (string). With a `schema`, its fields in place of ``<output>``: Int64, Float64,
+            boolean, string, datetime64, categorical (choices, in their order), else objects. Of a
+            Series, only the new ones.
 
         Raises
         ------
@@ -135,6 +145,8 @@ class Claude:
             template=template,
             system=system,
             output=output,
+            schema=schema,
+            expand=expand,
             replace=replace,
             model=model,
             max_tokens=max_tokens,

@@ -7,18 +7,20 @@ run or in the one that sent it first. Nothing here asks the network.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Map
 from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import Counts, RowStatus, RunRecord, RunState, Shard, ShardState
+from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.requests import ORDINAL, custom_ids
 from claude_batch_pandas.results import DOUBTFUL, UNREADABLE, Result, read
-from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks
+from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks, read_sealed
 from claude_batch_pandas.store import Store
 
 
@@ -68,10 +70,14 @@ class Reader:
     ----------
     store : Store
     spool : Spool
+    outputs : mapping of str to Output
+        What is known of the columns of some runs beyond their recipes: Python types.
     """
 
     store: Store
     spool: Spool
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+    _recipes: dict[str, Recipe] = field(default_factory=dict)
     _maps: dict[str, Map] = field(default_factory=dict)
 
     def map(self, run_id: str) -> Map:
@@ -80,8 +86,34 @@ class Reader:
             self._maps[run_id] = catalog.load(self.spool.folder(run_id))
         return self._maps[run_id]
 
+    def recipe(self, run_id: str) -> Recipe:
+        """Return what was asked of every row of a run, as far as it is kept.
+
+        Raises
+        ------
+        LedgerError
+            When the file is gone or damaged.
+        """
+        if run_id not in self._recipes:
+            path = self.spool.folder(run_id) / catalog.RECIPE
+            self._recipes[run_id] = Recipe.load(read_sealed(path))
+        return self._recipes[run_id]
+
+    def output(self, record: RunRecord) -> Output:
+        """Return the columns of a run's answers."""
+        known = self.outputs.get(record.id)
+        return known or replace(self.recipe(record.id).output, name=record.output)
+
     def of_requests(self, record: RunRecord) -> Answers:
-        """Return one answer per unique request of a run, wherever it was sent."""
+        """Return one answer per unique request of a run, wherever it was sent, as it fits."""
+        found = self._raw(record)
+        output = self.output(record)
+        if output.schema is None:
+            return found
+        return found._replace(results=[output.read(result) for result in found.results])
+
+    def _raw(self, record: RunRecord) -> Answers:
+        """Return one answer per unique request of a run, whatever it should be."""
         references = self.map(record.id).references
         if not record.sources:
             return self._own(record.id)

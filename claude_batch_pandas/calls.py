@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.outputs import Output, output_of
 from claude_batch_pandas.planning import NO_SCOPE
 from claude_batch_pandas.records import ON_UNKNOWN, RunRecord
 from claude_batch_pandas.rendering import Recipe
@@ -37,6 +38,8 @@ class Call:
     template: Any
     system: Any = None
     output: str = "answer"
+    schema: Any = None
+    expand: bool = True
     replace: bool = False
     model: str | None = None
     max_tokens: int | None = None
@@ -75,7 +78,7 @@ def recipe_of(call: Call) -> Recipe:
     ------
     InputError
     """
-    for name in ("reuse", "replace", "keep_requests"):
+    for name in ("reuse", "replace", "keep_requests", "expand"):
         if not isinstance(getattr(call, name), bool):
             msg = f"{name} must be True or False, not {getattr(call, name)!r}."
             raise InputError(msg)
@@ -102,13 +105,27 @@ def recipe_of(call: Call) -> Recipe:
         "max_tokens": options.max_tokens if call.max_tokens is None else call.max_tokens,
         **extra,
     }
+    output = output_of(call.output, call.schema, expand=call.expand)
     return Recipe(
         template=call.template,
         system=call.system,
-        params=merged,
+        params=_with_format(merged, output),
         betas=tuple(betas),
         on_missing=call.on_missing,
+        output=output,
     )
+
+
+def _with_format(params: dict[str, Any], output: Output) -> dict[str, Any]:
+    """Return params that ask for what the schema says."""
+    if output.schema is None:
+        return params
+    config = params.get("output_config", {})
+    if not isinstance(config, Mapping) or config.get("format") is not None:
+        msg = "params has an output_config with a format, and there is schema=; give one of them."
+        raise InputError(msg)
+    form = {"type": "json_schema", "schema": output.schema.asked()}
+    return {**params, "output_config": {**config, "format": form}}
 
 
 def record_of(recipe: Recipe, call: Call, now: float) -> RunRecord:

@@ -22,6 +22,7 @@ from claude_batch_pandas.spool import Spool, read_sealed, write_sealed
 DIGEST = np.dtype(f"S{DIGEST_SIZE}")
 ROWS, DIGESTS, REFERENCES = "rows.npy", "digests.npy", "references.npy"
 KNOWN, KNOWN_ORDINALS = "known.npy", "known-ordinals.npy"
+RECIPE = "recipe.json"  # beside them: what was asked of every row
 FILES = (ROWS, DIGESTS, REFERENCES, KNOWN, KNOWN_ORDINALS)  # of every run
 OWN = 0  # the source of a request that this run sends itself
 

@@ -21,8 +21,16 @@ class Cause(StrEnum):
     CANCELED = "canceled"
     TRUNCATED = "truncated"  # cut by max_tokens; it was paid
     UNREADABLE = "unreadable"  # it may have been paid
+    INVALID = "invalid"  # the answer does not fit the schema; it was paid
 
 
+OF_STATUS = {
+    RowStatus.PROCESSING: Cause.WAITING,
+    RowStatus.EXPIRED: Cause.PASSING,
+    RowStatus.CANCELED: Cause.CANCELED,
+    RowStatus.TRUNCATED: Cause.TRUNCATED,
+    RowStatus.INVALID: Cause.INVALID,
+}
 PASSING = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
 NOT_BY_ITSELF = frozenset({Cause.NONE, Cause.WAITING, Cause.FINAL})
 ANSWERED = frozenset({RowStatus.SUCCEEDED, RowStatus.REFUSED, RowStatus.TRUNCATED})
@@ -42,18 +50,12 @@ def has_answer(result: Result) -> bool:
 def cause_of(result: Result) -> Cause:
     """Return why a result is no full answer."""
     match result.status:
-        case RowStatus.PROCESSING:
-            return Cause.WAITING
-        case RowStatus.EXPIRED:
-            return Cause.PASSING
-        case RowStatus.CANCELED:
-            return Cause.CANCELED
-        case RowStatus.TRUNCATED:
-            return Cause.TRUNCATED if result.stop_reason == "max_tokens" else Cause.NONE
+        case RowStatus.TRUNCATED if result.stop_reason != "max_tokens":
+            return Cause.NONE
         case RowStatus.ERRORED:
             return _cause_of_error(result.error_type or "", result.error or "")
-        case _:
-            return Cause.NONE
+        case status:
+            return OF_STATUS.get(status, Cause.NONE)
 
 
 def _cause_of_error(kind: str, words: str) -> Cause:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock
+from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.spool import Spool
 from claude_batch_pandas.store import Store
 
@@ -25,6 +26,7 @@ class Engine:
     poll_seconds: tuple[float, float]
     settle_seconds: float
     dice: random.Random = field(default_factory=random.Random)
+    outputs: dict[str, Output] = field(default_factory=dict)  # of the calls of this process
 
     @property
     def client(self) -> Client:
@@ -33,4 +35,4 @@ class Engine:
 
     def reader(self) -> Reader:
         """Make a reader of results; it remembers what it read."""
-        return Reader(self.store, self.spool)
+        return Reader(self.store, self.spool, self.outputs)

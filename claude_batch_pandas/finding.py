@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import (
     attaching,
+    catalog,
     deadlines,
     frames,
     indexes,
@@ -27,7 +28,7 @@ from claude_batch_pandas.exceptions import NOT_FOUND, InputError, RunNotFoundErr
 from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.patience import patiently
-from claude_batch_pandas.planning import RECIPE, Planner
+from claude_batch_pandas.planning import Planner
 from claude_batch_pandas.records import Batch, RunRecord, RunState, Scope, Shard, ShardState
 from claude_batch_pandas.rendering import Rendered
 from claude_batch_pandas.replies import check_batch_id
@@ -173,11 +174,9 @@ def attach(
         call = make_call(template, {"client": client, "progress": progress, **options_})
         recipe = recipe_of(call)
         if data is not None:
-            df = frames.as_frame(data)
-            frames.check_output(df if df is data else None, call.output, replace=call.replace)
-            renderer_for(
-                frames.source_of(data, recipe, call.output), recipe
-            )  # what is wrong with it is told of at once
+            frames.check_output(data, recipe.output, replace=call.replace)
+            # What is wrong with it is told of at once.
+            renderer_for(frames.source_of(data, recipe), recipe)
         hook_for(progress)
         check_batch_id(batch_id)
         engine = build_engine(client)
@@ -218,9 +217,8 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
     with Curtain():
         call = make_call(template, options_)
         recipe = recipe_of(call)
-        df = frames.as_frame(data)
-        frames.check_output(df if df is data else None, call.output, replace=call.replace)
-        renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
+        frames.check_output(data, recipe.output, replace=call.replace)
+        renderer = renderer_for(frames.source_of(data, recipe), recipe)
         blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
         engine = build_engine(call.client)
         found = _harvest(engine, call, blocks)
@@ -326,7 +324,7 @@ def _attach(engine: Engine, call: Call, batch: Batch) -> str:
         _refuse_unchecked(engine, record.scope, batch)
         folder = engine.spool.draft(record.id)
         attaching.prepare(folder, batch.counts.total)
-        write_sealed(folder / RECIPE, recipe.dump())
+        write_sealed(folder / catalog.RECIPE, recipe.dump())
         engine.spool.publish(record.id)
         engine.store.add_run(record, [attaching.shard_from(record, batch)])
     return record.id

@@ -15,6 +15,7 @@ import pandas as pd
 
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
+from claude_batch_pandas.outputs import Field, Kind, Output
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.report import TOKENS
@@ -26,6 +27,12 @@ PANDAS_3 = int(pd.__version__.split(".")[0]) >= 3  # noqa: PLR2004
 STRING: Any = "str" if PANDAS_3 else "string"
 STATUSES = [str(status) for status in RowStatus]
 CODES = {status: code for code, status in enumerate(RowStatus)}
+DTYPES: dict[Kind, Any] = {
+    Kind.TEXT: STRING,
+    Kind.INTEGER: "Int64",
+    Kind.NUMBER: "Float64",
+    Kind.BOOLEAN: "boolean",
+}
 BYTES = (
     "Column {0!r} holds bytes, which a template cannot render. "
     "Decode it first: df[{0!r}].str.decode('utf-8')."
@@ -139,13 +146,13 @@ class Source:
             yield Block(start, length, values, missing)
 
 
-def source_of(data: Any, recipe: Recipe, output: str) -> Source:
+def source_of(data: Any, recipe: Recipe) -> Source:
     """Return a frame or Series as the engine reads it for a call.
 
     A function may read whole rows, so it is not shown the columns that the call itself writes:
     with ``replace=True``, a rerun would ask about its own answers.
     """
-    hidden = column_names(output) if callable(recipe.template) else ()
+    hidden = recipe.output.columns if callable(recipe.template) else ()
     return Source(as_frame(data), hidden)
 
 
@@ -165,22 +172,17 @@ def as_frame(data: Any) -> pd.DataFrame:
     raise InputError(msg)
 
 
-def check_output(df: pd.DataFrame | None, output: Any, *, replace: bool) -> None:
-    """Refuse an output name that cannot be a new column; None for a frame of its own.
+def check_output(data: Any, output: Output, *, replace: bool) -> None:
+    """Refuse to write columns that are there; the answers of a Series are a frame of their own.
 
     Raises
     ------
     InputError, OutputExistsError
     """
-    if not isinstance(output, str) or not output.strip():
-        msg = f"output must be the name of the new column, not {output!r}."
-        raise InputError(msg)
-    if not output.isprintable():
-        msg = f"output={output!r} has characters that cannot be printed; use a plain name."
-        raise InputError(msg)
-    if df is None:
+    df = as_frame(data)
+    if isinstance(data, pd.Series):
         return
-    existing = [name for name in column_names(output) if name in df.columns]
+    existing = [name for name in output.columns if name in df.columns]
     if existing and not replace:
         msg = (
             f"The DataFrame already has the columns {existing}. "
@@ -193,7 +195,7 @@ def check_output(df: pd.DataFrame | None, output: Any, *, replace: bool) -> None
         raise InputError(msg)
 
 
-def check_rejoin(data: Any, output: str) -> None:
+def check_rejoin(data: Any, output: Output) -> None:
     """Refuse to rewrite a column that no run wrote: one without its status and error.
 
     Raises
@@ -202,43 +204,38 @@ def check_rejoin(data: Any, output: str) -> None:
     """
     if isinstance(data, pd.Series):
         return
-    existing = [name for name in column_names(output) if name in as_frame(data).columns]
-    if existing and len(existing) < len(column_names(output)):
+    existing = [name for name in output.columns if name in as_frame(data).columns]
+    if existing and len(existing) < len(output.columns):
         msg = (
             f"The DataFrame already has the columns {existing}, which are not a run's. Rename them "
-            f"to join the answers as {output!r}."
+            f"to join the answers as {output.name!r}."
         )
         raise OutputExistsError(msg)
 
 
-def column_names(output: str) -> list[str]:
-    """Return the names of the three columns of an output."""
-    return [output, f"{output}_status", f"{output}_error"]
-
-
-def join(data: Any, output: str, rows: Sequence[Result]) -> pd.DataFrame:
-    """Return a new frame with the three columns of an output, by position.
+def join(data: Any, output: Output, rows: Sequence[Result]) -> pd.DataFrame:
+    """Return a new frame with the columns of an output, by position.
 
     Parameters
     ----------
     data : pandas.DataFrame or pandas.Series
         Left as it is.
-    output : str
+    output : Output
     rows : sequence of Result
         One per row.
 
     Returns
     -------
     pandas.DataFrame
-        The same index, rows and columns, and the columns ``output`` (string),
-        ``output_status`` (categorical) and ``output_error`` (string). Of a Series, only those.
+        The same index, rows and columns, and those of the output: the answers, ``_status``
+        (categorical) and ``_error`` (string). Of a Series, only those.
     """
     columns = answer_columns(output, rows)
     if isinstance(data, pd.Series):
         return on_index(data.index, columns)
     out: pd.DataFrame = snapshot(data)
     for name, values in columns.items():
-        out[name] = values
+        out[name] = _as_is(values, out.index)
     return out
 
 
@@ -247,15 +244,34 @@ def snapshot(data: Any) -> Any:
     return data.copy(deep=not PANDAS_3)
 
 
-def answer_columns(output: str, rows: Sequence[Result]) -> dict[str, Any]:
-    """Return the three arrays of an output by their column names."""
-    answer, status, error = column_names(output)
-    texts = [_value(row) for row in rows]
+def answer_columns(output: Output, rows: Sequence[Result]) -> dict[str, Any]:
+    """Return the arrays of an output by their column names."""
+    *names, status, error = output.columns
+    arrays = map(_array, output.fields, output.cells(rows))
     return {
-        answer: pd.array(texts, dtype=STRING),
+        **dict(zip(names, arrays, strict=True)),
         status: _statuses(rows),
         error: pd.array([row.error for row in rows], dtype=STRING),
     }
+
+
+def _array(field: Field, cells: list[Any]) -> Any:
+    """Return a column of answers in the dtype that fits it."""
+    if field.kind in DTYPES:
+        return pd.array(cells, dtype=DTYPES[field.kind])
+    if field.kind is Kind.CATEGORY:
+        return pd.Categorical(cells, categories=list(field.choices))
+    if field.kind is Kind.DATETIME:
+        return _moments(cells)
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return array
+
+
+def _moments(cells: list[Any]) -> Any:
+    """Return a column of dates and times: in UTC as soon as one of them has a time zone."""
+    has_zone = any(getattr(cell, "tzinfo", None) is not None for cell in cells)
+    return pd.to_datetime(pd.Series(cells, dtype=object), utc=has_zone).dt.as_unit("us").array
 
 
 def details(index: pd.Index, answers: Answers, dollars: Sequence[Decimal | None]) -> pd.DataFrame:
@@ -287,16 +303,16 @@ def _statuses(results: Sequence[Result]) -> Any:
     return pd.Categorical.from_codes(codes, dtype=kinds)
 
 
-def _value(row: Result) -> str | None:
-    """Return the answer of a row: what was cut is kept, everything else that failed is missing."""
-    if row.status is RowStatus.SUCCEEDED:
-        return row.text
-    return row.text or None if row.status is RowStatus.TRUNCATED else None
-
-
 def on_index(index: pd.Index, columns: Mapping[str, Any]) -> pd.DataFrame:
     """Return a frame of columns over an index."""
-    return pd.DataFrame(dict(columns), index=index)
+    arrays = {name: _as_is(values, index) for name, values in columns.items()}
+    return pd.DataFrame(arrays, index=index)
+
+
+def _as_is(values: Any, index: pd.Index) -> Any:
+    """Return a column that stays what it is: of bare objects, pandas 3 would guess the dtype."""
+    is_objects = isinstance(values, np.ndarray) and values.dtype == object
+    return pd.Series(values, index=index, dtype=object) if is_objects else values
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:

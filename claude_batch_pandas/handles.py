@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import accounts, deadlines, frames, money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
+from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.joining import Join
+from claude_batch_pandas.loops import check_loop
 from claude_batch_pandas.matching import Matched
 from claude_batch_pandas.progress import Hook, Throttle, measure
 from claude_batch_pandas.purging import purge
@@ -58,6 +59,8 @@ class Run:
         self._engine = engine
         self._crew = crew
         self._make_hook = make_hook  # a display of its own for every time somebody waits
+        if asked is not None:
+            engine.outputs[run_id] = asked.output  # with its Python types, which the disk has not
         self._join = Join(engine, asked, frame, index, planned)
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
@@ -149,7 +152,7 @@ class Run:
         return self._result_async().__await__()
 
     async def _result_async(self) -> pd.DataFrame:
-        _check_loop()
+        check_loop()
         worker = self._drive()
         show = Throttle(self._make_hook(), self._engine.clock)
         try:
@@ -200,7 +203,7 @@ class Run:
         """
         self._refuse_gone()
         if df is not None:
-            frames.check_rejoin(df, self._record.output)
+            frames.check_rejoin(df, self._engine.reader().output(self._record))
         df = self._join.frame if df is None else df
         is_early = df is not None and not self._record.attached
         matched = (
@@ -291,6 +294,7 @@ class Run:
         canceled: bool = False,
         truncated: bool = False,
         missing: bool = False,
+        invalid: bool = False,
         max_tokens: int | None = None,
     ) -> Run:
         """Send rows that have no full answer again, at batch price.
@@ -307,6 +311,8 @@ class Run:
             Also what was cut by `max_tokens`; the first answer was paid.
         missing : bool
             Also what has no readable result; it may have been paid.
+        invalid : bool
+            Also what does not fit the schema; the first answer was paid.
         max_tokens : int, optional
             Tokens that answers may have this time; needed for `truncated`, and only for it.
 
@@ -324,7 +330,9 @@ class Run:
             When the request bodies are gone from this disk.
         """
         self._refuse_gone()
-        causes = causes_of(max_tokens, canceled=canceled, truncated=truncated, missing=missing)
+        causes = causes_of(
+            max_tokens, canceled=canceled, truncated=truncated, missing=missing, invalid=invalid
+        )
         seen = retry(self.id, self._engine, causes, max_tokens)
         if causes & seen.keys():
             self._at_work().wake()
@@ -439,15 +447,3 @@ class Run:
         if matched is None:
             matched = self._join.match(record, df)
         return self._join.by_request(record, df, matched)
-
-
-def _check_loop() -> None:
-    """Refuse to be awaited in a loop that is not asyncio's, such as trio's."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        msg = (
-            "Awaiting a run needs asyncio, and no asyncio loop runs here. The run goes on; under "
-            "trio, wait for it in a thread: await trio.to_thread.run_sync(run.result)."
-        )
-        raise BatchError(msg) from None

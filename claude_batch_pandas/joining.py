@@ -63,9 +63,10 @@ class Join:
 
     def by_position(self, record: RunRecord, df: Any, rows: Sequence[Result]) -> pd.DataFrame:
         """Return the answers beside the very frame that was sent; without one, on its index."""
+        output = self._engine.reader().output(record)
         if df is None:
-            return frames.on_index(self.index(record), frames.answer_columns(record.output, rows))
-        return frames.join(df, record.output, rows)
+            return frames.on_index(self.index(record), frames.answer_columns(output, rows))
+        return frames.join(df, output, rows)
 
     def match(self, record: RunRecord, df: Any) -> Matched:
         """Find the rows of a frame among what the run asked.
@@ -82,7 +83,8 @@ class Join:
 
     def by_request(self, record: RunRecord, df: Any, matched: Matched) -> pd.DataFrame:
         """Return a frame beside which each row has the answer to what it asks."""
-        answers = self._engine.reader().of_requests(record)
+        reader = self._engine.reader()
+        answers = reader.of_requests(record)
         if record.attached and record.state is RunState.ENDED:
             keep_digests(record, self._engine, matched, answers)
-        return frames.join(df, record.output, matched.results(answers.results))
+        return frames.join(df, reader.output(record), matched.results(answers.results))

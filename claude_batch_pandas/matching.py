@@ -16,12 +16,10 @@ from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
 from claude_batch_pandas.functions import FunctionRenderer, renderer_for
-from claude_batch_pandas.planning import RECIPE
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState
 from claude_batch_pandas.rendering import Reason, Recipe, Renderer
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import UNREADABLE, Result
-from claude_batch_pandas.spool import read_sealed
 
 
 class Matched(NamedTuple):
@@ -72,7 +70,7 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
         When what was asked is not known.
     """
     recipe = asked or _kept_recipe(record, engine)
-    renderer = renderer_for(frames.source_of(df, recipe, record.output), recipe)
+    renderer = renderer_for(frames.source_of(df, recipe), recipe)
     if record.attached and record.state is not RunState.ENDED:
         # Its custom_ids are seen in its results only.
         return match(renderer, {}, DIGEST_SIZE, Reason(RowStatus.PROCESSING, "no result yet"))
@@ -137,7 +135,7 @@ def keep_digests(record: RunRecord, engine: Engine, matched: Matched, answers: A
 
 def _kept_recipe(record: RunRecord, engine: Engine) -> Recipe:
     """Read what was asked of every row; a function is known only where the call was made."""
-    recipe = Recipe.load(read_sealed(engine.spool.folder(record.id) / RECIPE))
+    recipe = engine.reader().recipe(record.id)
     if recipe.template is not None:
         return recipe
     if record.attached:

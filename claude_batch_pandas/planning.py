@@ -34,7 +34,6 @@ from claude_batch_pandas.sharding import (
 )
 from claude_batch_pandas.spool import Spool, Writing, write_sealed
 
-RECIPE = "recipe.json"
 INDEX = "index.parquet"
 
 NO_SCOPE = Scope("", "", "")  # of a run that has nothing to send
@@ -238,7 +237,7 @@ class Planner:
         scope = self._known[0] if self._known else NO_SCOPE
         folder = self._folder
         catalog.save(folder, self._rows, digests, self._references)
-        write_sealed(folder / RECIPE, self.renderer.recipe.dump())
+        write_sealed(folder / catalog.RECIPE, self.renderer.recipe.dump())
         record = replace(
             self.record,
             scope=scope,

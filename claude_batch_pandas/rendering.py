@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from claude_batch_pandas.exceptions import InputError, MissingValueError
+from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.requests import ID_HEAD, ID_TAIL, Encoder, check_params
 from claude_batch_pandas.sharding import ENVELOPE, MAX_BATCH_BYTES
@@ -89,6 +90,7 @@ class Recipe:
     system: Any = None
     betas: tuple[str, ...] = ()
     on_missing: str = "skip"
+    output: Output = field(default_factory=lambda: Output("answer"))
 
     def __post_init__(self) -> None:
         """Refuse what no renderer knows."""
@@ -98,14 +100,23 @@ class Recipe:
 
     def dump(self) -> bytes:
         """Return the recipe as JSON; of a template that is a function, nothing can be kept."""
-        kept = replace(self, template=None) if callable(self.template) else self
-        return json.dumps(asdict(kept), ensure_ascii=False).encode()
+        kept = {
+            "template": None if callable(self.template) else self.template,
+            "params": self.params,
+            "system": self.system,
+            "betas": self.betas,
+            "on_missing": self.on_missing,
+            "output": self.output.name,
+            "schema": self.output.dump(),
+        }
+        return json.dumps(kept, ensure_ascii=False).encode()
 
     @classmethod
     def load(cls, data: bytes) -> Recipe:
         """Return the recipe that `dump` wrote."""
         values = json.loads(data)
         values["betas"] = tuple(values["betas"])
+        values["output"] = Output.load(values.get("output", "answer"), values.pop("schema", None))
         return cls(**values)
 
 

@@ -103,6 +103,15 @@ class Result(msgspec.Struct, gc=False, frozen=True):
     model: str | None = None
     request_id: str | None = None
     usage: Usage | None = None
+    value: Any = None  # what the answer becomes by its schema
+
+    def with_value(self, value: Any) -> Result:
+        """Return it with what the answer becomes."""
+        return msgspec.structs.replace(self, value=value)
+
+    def failed(self, status: RowStatus, why: str) -> Result:
+        """Return it as an answer that cannot be used, its text kept."""
+        return msgspec.structs.replace(self, status=status, error=why)
 
 
 class _StopDetails(msgspec.Struct, gc=False):

@@ -20,13 +20,14 @@ HOW = {
     Cause.CANCELED: "canceled=True",
     Cause.TRUNCATED: "truncated=True, max_tokens=...",
     Cause.UNREADABLE: "missing=True",
+    Cause.INVALID: "invalid=True",
 }
 
 Wanted = Callable[[Result, Origin], bool]
 
 
 def causes_of(
-    max_tokens: Any, *, canceled: bool, truncated: bool, missing: bool
+    max_tokens: Any, *, canceled: bool, truncated: bool, missing: bool, invalid: bool
 ) -> frozenset[Cause]:
     """Return what a person wants to be asked again.
 
@@ -42,7 +43,12 @@ def causes_of(
     if max_tokens is not None and not truncated:
         msg = "max_tokens= is for truncated=True; other rows are sent again as they were."
         raise InputError(msg)
-    chosen = {Cause.CANCELED: canceled, Cause.TRUNCATED: truncated, Cause.UNREADABLE: missing}
+    chosen = {
+        Cause.CANCELED: canceled,
+        Cause.TRUNCATED: truncated,
+        Cause.UNREADABLE: missing,
+        Cause.INVALID: invalid,
+    }
     return BY_A_PERSON | {cause for cause, is_chosen in chosen.items() if is_chosen}
 
 

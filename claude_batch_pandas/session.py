@@ -28,6 +28,7 @@ from claude_batch_pandas.exceptions import InputError, OutputExistsError
 from claude_batch_pandas.folders import place_warning
 from claude_batch_pandas.functions import FunctionRenderer, renderer_for
 from claude_batch_pandas.handles import Run
+from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.planning import INDEX, Draft, Planner
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope
@@ -56,13 +57,12 @@ _SALT = secrets.token_bytes(32)
 
 def submit(data: Any, call: Call) -> Run:
     """Plan a call over a frame or Series, begin to send it, and return at once."""
-    df = frames.as_frame(data)
-    frames.check_output(df if df is data else None, call.output, replace=call.replace)
+    recipe = recipe_of(call)
+    frames.check_output(data, recipe.output, replace=call.replace)
     check_shard_size(call.shard_size)
     hook_for(call.progress)  # a wrong one is told of before anything is sent
-    recipe = recipe_of(call)
-    renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
-    _refuse_own_output(renderer, call.output)
+    renderer = renderer_for(frames.source_of(data, recipe), recipe)
+    _refuse_own_output(renderer, recipe.output)
     if renderer.is_constant:
         warnings.warn(
             "The template uses no column, so every row asks the same. "
@@ -110,7 +110,7 @@ def preview(data: Any, call: Call, n: Any) -> Preview:
         raise InputError(msg)
     df = frames.as_frame(data)
     recipe = recipe_of(call)
-    renderer = renderer_for(frames.source_of(data, recipe, call.output), recipe)
+    renderer = renderer_for(frames.source_of(data, recipe), recipe)
     requests: list[dict[str, Any]] = []
     notes: list[str] = []
     position = 0
@@ -154,12 +154,12 @@ def ledger_home() -> Path:
     return home
 
 
-def _refuse_own_output(renderer: Renderer | FunctionRenderer, output: str) -> None:
+def _refuse_own_output(renderer: Renderer | FunctionRenderer, output: Output) -> None:
     """Refuse to rewrite a column that the template reads: a rerun would ask about the answers."""
-    read = [name for name in frames.column_names(output) if name in renderer.columns]
+    read = [name for name in output.columns if name in renderer.columns]
     if read:
         msg = (
-            f"The template reads the column {read[0]!r}, which output={output!r} would rewrite: "
+            f"The template reads the column {read[0]!r}, which output={output.name!r} would rewrite: "
             "running the cell again would ask about its own answers. Choose another output=."
         )
         raise OutputExistsError(msg)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from claude_batch_pandas import catalog, resending
 from claude_batch_pandas.exceptions import LedgerError
-from claude_batch_pandas.planning import RECIPE
 from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.spool import Spool, file_sha256, read_sealed
 from claude_batch_pandas.store import Store
@@ -47,7 +46,7 @@ def verify(home: Path) -> Iterator[Problem]:
             yield Problem(record.id, folder.name, "the folder is gone")
             continue
         shards = store.shards(record.id)
-        needed = {folder / name for name in (*catalog.FILES, RECIPE)}
+        needed = {folder / name for name in (*catalog.FILES, catalog.RECIPE)}
         needed |= {catalog.ordinals_path(folder, shard.number) for shard in shards}
         for path in sorted(needed | {file for kind in PATTERNS for file in folder.glob(kind)}):
             yield from _check(record.id, path, is_whole=_is_sealed(path))

@@ -30,6 +30,9 @@ LAYERS = [
         "replies",
         "tables",
         "lines",
+        "schemas",
+        "loops",
+        "outputs",
     },
     {"rows", "functions", "causes"},
     {"folders"},
@@ -59,7 +62,10 @@ LAYERS = [
 
 # Where each foreign library may be imported; beside them, numpy carries arrays between files.
 HOMES = {
-    "anthropic": {"client", "exchange", "accessor", "calls", "finding", "session"},
+    "pydantic": {"schemas"},
+    "typing_extensions": {"schemas"},
+    "jsonschema": {"schemas"},
+    "anthropic": {"schemas", "client", "exchange", "accessor", "calls", "finding", "session"},
     "httpx2": {"client", "exchange"},
     "pandas": {
         "exports",

@@ -16,6 +16,7 @@ from claude_batch_pandas import frames
 from claude_batch_pandas.answers import Answers, Origin
 from claude_batch_pandas.exceptions import InputError, MissingColumnError, OutputExistsError
 from claude_batch_pandas.frames import Source
+from claude_batch_pandas.outputs import Output, output_of
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.results import Result
 from tests.strategies import indexes, read_one, shown_texts, succeeded, usage
@@ -62,6 +63,8 @@ results = st.builds(
     text=st.one_of(st.none(), st.just(""), shown_texts),
     error=st.one_of(st.none(), shown_texts),
 )
+
+X = Output("x")
 
 
 def read(df: pd.DataFrame, column: str, size: int = 1024) -> tuple[list[Any], list[bool]]:
@@ -242,26 +245,26 @@ def test_series_becomes_a_column_called_value() -> None:
 def test_impossible_output_is_refused(output: Any) -> None:
     """An output is a name."""
     with pytest.raises(InputError, match="output must be the name of the new column"):
-        frames.check_output(pd.DataFrame({"a": [1]}), output, replace=False)
+        output_of(output)
 
 
 @pytest.mark.parametrize("output", ["a\ud800", "two\nlines", "a\tb"])
 def test_output_that_cannot_be_printed_is_refused(output: str) -> None:
     """A lone surrogate could not even be written to the ledger."""
     with pytest.raises(InputError, match="has characters that cannot be printed; use a plain"):
-        frames.check_output(None, output, replace=False)
+        output_of(output)
 
 
 @pytest.mark.parametrize("existing", ["x", "x_status", "x_error"])
 def test_output_that_exists_is_refused(existing: str) -> None:
     """None of the three columns is overwritten unless replace=True, which the error names."""
     df = pd.DataFrame({"a": [1], existing: [2]})
-    frames.check_output(df, "x", replace=True)
-    frames.check_output(None, "x", replace=False)
-    frames.check_output(df, "y", replace=False)
+    frames.check_output(df, X, replace=True)
+    frames.check_output(df["a"], X, replace=False)
+    frames.check_output(df, Output("y"), replace=False)
 
     with pytest.raises(OutputExistsError, match=rf"columns \['{existing}'\].*replace=True"):
-        frames.check_output(df, "x", replace=False)
+        frames.check_output(df, X, replace=False)
 
 
 class Survey(pd.DataFrame):
@@ -279,7 +282,7 @@ def test_a_subclass_keeps_its_type() -> None:
     """What comes back is what went in, with what it carries."""
     survey = Survey({"text": ["a"]})
     survey.wave = 3
-    out = frames.join(survey, "x", [Result(RowStatus.SUCCEEDED, "yes")])
+    out = frames.join(survey, X, [Result(RowStatus.SUCCEEDED, "yes")])
 
     assert type(out) is Survey
     assert out.wave == 3
@@ -292,7 +295,7 @@ def test_output_that_stands_twice_cannot_be_replaced() -> None:
     df = pd.DataFrame([[1, 2]], columns=["x", "x"])
 
     with pytest.raises(InputError, match="several columns named 'x'"):
-        frames.check_output(df, "x", replace=True)
+        frames.check_output(df, X, replace=True)
 
 
 @given(st.data())
@@ -315,7 +318,7 @@ def test_frame_comes_back_as_it_went_in(data: st.DataObject) -> None:
     )
     df.columns.name = "kinds"
     before = df.copy(deep=True)
-    out = frames.join(df, "x", found)
+    out = frames.join(df, X, found)
 
     pd.testing.assert_frame_equal(df, before, check_freq=True)
     pd.testing.assert_frame_equal(out.iloc[:, :6], before, check_freq=True)
@@ -333,7 +336,7 @@ def test_frame_comes_back_as_it_went_in(data: st.DataObject) -> None:
 
 def test_new_columns_have_their_dtypes() -> None:
     """The answer and the error are strings, the status is categorical with every status known."""
-    out = frames.join(pd.DataFrame({"a": [1, 2]}), "x", answered(2))
+    out = frames.join(pd.DataFrame({"a": [1, 2]}), X, answered(2))
 
     assert [str(out[name].dtype) for name in ("x", "x_error")] == [TEXT, TEXT]
     assert out["x_status"].cat.categories.tolist() == [str(status) for status in RowStatus]
@@ -342,9 +345,9 @@ def test_new_columns_have_their_dtypes() -> None:
 
 def test_dtypes_do_not_depend_on_the_answers() -> None:
     """A run without rows, or without any answer, has the same dtypes."""
-    full = frames.join(pd.DataFrame({"a": [1]}), "x", answered(1))
-    empty = frames.join(pd.DataFrame({"a": [1]}).iloc[:0], "x", [])
-    failed = frames.join(pd.DataFrame({"a": [1]}), "x", [Result(RowStatus.EXPIRED, error="why")])
+    full = frames.join(pd.DataFrame({"a": [1]}), X, answered(1))
+    empty = frames.join(pd.DataFrame({"a": [1]}).iloc[:0], X, [])
+    failed = frames.join(pd.DataFrame({"a": [1]}), X, [Result(RowStatus.EXPIRED, error="why")])
 
     pd.testing.assert_series_equal(full.dtypes, empty.dtypes)
     pd.testing.assert_series_equal(full.dtypes, failed.dtypes)
@@ -362,7 +365,7 @@ def test_dtypes_do_not_depend_on_the_answers() -> None:
 )
 def test_answer_is_missing_unless_there_is_one(result: Result, expected: str | None) -> None:
     """An empty answer is a text, a cut one is kept, and everything else is missing."""
-    [cell] = frames.join(pd.DataFrame({"a": [1]}), "x", [result])["x"]
+    [cell] = frames.join(pd.DataFrame({"a": [1]}), X, [result])["x"]
 
     assert (None if pd.isna(cell) else cell) == expected
 
@@ -371,7 +374,7 @@ def test_result_is_independent_of_the_input() -> None:
     """Changing what came back never changes what went in, nor its attrs."""
     df = pd.DataFrame({"a": [1, 2]})
     df.attrs["note"] = ["mine"]
-    out = frames.join(df, "x", answered(2))
+    out = frames.join(df, X, answered(2))
     out.loc[0, "a"] = 99
     out.index.name = "changed"
     out.attrs["note"].append("theirs")
@@ -385,17 +388,15 @@ def test_result_is_independent_of_the_input() -> None:
 def test_attrs_get_nothing() -> None:
     """Nothing of ours is hidden in attrs."""
     df = pd.DataFrame({"a": [1]})
-    out = frames.join(df, "x", answered(1))
+    out = frames.join(df, X, answered(1))
 
     assert (df.attrs, out.attrs) == ({}, {})
 
 
 def test_replaced_columns_keep_their_places() -> None:
     """With replace=True the three columns are rewritten where they stand."""
-    first = frames.join(pd.DataFrame({"a": [1]}), "x", answered(1))[
-        ["x_error", "a", "x", "x_status"]
-    ]
-    again = frames.join(first, "x", [Result(RowStatus.ERRORED, error="why")])
+    first = frames.join(pd.DataFrame({"a": [1]}), X, answered(1))[["x_error", "a", "x", "x_status"]]
+    again = frames.join(first, X, [Result(RowStatus.ERRORED, error="why")])
 
     assert again.columns.tolist() == ["x_error", "a", "x", "x_status"]
     assert again["x_status"].tolist() == ["errored"]
@@ -418,7 +419,7 @@ def test_replaced_columns_keep_their_places() -> None:
 def test_column_labels_of_any_kind_stay(columns: pd.Index) -> None:
     """Labels of any kind, repeated ones too, stay as they are before the three new ones."""
     df = pd.DataFrame([[1, 2]], columns=columns)
-    out = frames.join(df, "x", answered(1))
+    out = frames.join(df, X, answered(1))
 
     assert out.columns.tolist() == [*columns, "x", "x_status", "x_error"]
     assert out.iloc[0, :2].tolist() == [1, 2]
@@ -427,7 +428,7 @@ def test_column_labels_of_any_kind_stay(columns: pd.Index) -> None:
 def test_series_gives_only_the_new_columns() -> None:
     """Of a Series, the three columns come back over its index."""
     series = pd.Series(["u", "v"], index=pd.Index([3, 3], name="id"), name="text")
-    out = frames.join(series, "x", answered(2))
+    out = frames.join(series, X, answered(2))
 
     pd.testing.assert_index_equal(out.index, series.index)
     assert out.columns.tolist() == ["x", "x_status", "x_error"]

@@ -19,7 +19,7 @@ from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.exceptions import APIError, InputError, LedgerError, MissingValueError
 from claude_batch_pandas.frames import Source
-from claude_batch_pandas.planning import INDEX, NO_SCOPE, RECIPE, Draft, Planner
+from claude_batch_pandas.planning import INDEX, NO_SCOPE, Draft, Planner
 from claude_batch_pandas.records import RunRecord, Scope, Shard
 from claude_batch_pandas.rendering import Recipe, Renderer
 from claude_batch_pandas.requests import CUSTOM_ID, MAX_REQUESTS
@@ -227,7 +227,7 @@ def test_a_run_that_knows_everything_has_no_shards(spool: Spool) -> None:
         "references.npy",
         "known.npy",
         "known-ordinals.npy",
-        RECIPE,
+        catalog.RECIPE,
     }
     assert INDEX not in names
 
@@ -235,7 +235,7 @@ def test_a_run_that_knows_everything_has_no_shards(spool: Spool) -> None:
 def test_what_a_run_asked_is_kept_to_check_frames_later(spool: Spool) -> None:
     """The recipe reads back as it was."""
     draft = plan(spool, ["a"], betas=("x-1",), on_missing="empty")
-    recipe = Recipe.load(read_sealed(spool.folder("r") / RECIPE))
+    recipe = Recipe.load(read_sealed(spool.folder("r") / catalog.RECIPE))
 
     assert draft.record.rows == 1
     assert recipe == Recipe(template="{text}", params=PARAMS, on_missing="empty", betas=("x-1",))

@@ -32,7 +32,7 @@ def test_snippets_run_and_print_what_the_readme_shows() -> None:
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(text, f"README.md block {i}", "exec"), names)  # noqa: S102 - our own text
+            exec(compile(text, f"README.md block {i}", "exec", dont_inherit=True), names)  # noqa: S102 - our own text
         if i + 1 < len(found) and found[i + 1][0] == "text":
             # Before pandas 3, the strings that we return print a missing value as <NA>.
             told = printed.getvalue().replace("<NA>", " NaN")
