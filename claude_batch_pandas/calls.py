@@ -40,6 +40,7 @@ class Call:
     output: str = "answer"
     schema: Any = None
     expand: bool = True
+    flags: tuple[str, ...] = ()  # of a verb: choices that become a column each
     replace: bool = False
     model: str | None = None
     max_tokens: int | None = None
@@ -61,7 +62,7 @@ def make_call(template: Any, options_: Mapping[str, Any]) -> Call:
     ------
     InputError
     """
-    known = [field.name for field in fields(Call)]
+    known = [field.name for field in fields(Call) if field.name != "flags"]
     unknown = [name for name in options_ if name not in known]
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, n=1)
@@ -105,7 +106,7 @@ def recipe_of(call: Call) -> Recipe:
         "max_tokens": options.max_tokens if call.max_tokens is None else call.max_tokens,
         **extra,
     }
-    output = output_of(call.output, call.schema, expand=call.expand)
+    output = output_of(call.output, call.schema, expand=call.expand, flags=call.flags)
     return Recipe(
         template=call.template,
         system=call.system,

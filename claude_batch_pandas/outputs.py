@@ -64,17 +64,22 @@ class Output:
         None for plain text.
     expand : bool
         Whether each property is a column of its own.
+    flags : tuple of str
+        Of an answer that is a list of choices, those that become a column of true and false each.
     """
 
     name: str
     schema: Schema | None = None
     expand: bool = True
+    flags: tuple[str, ...] = ()
 
     @property
     def fields(self) -> list[Field]:
         """The columns of answers."""
         if self.schema is None:
             return [Field(self.name)]
+        if self.flags:
+            return [Field(flag, Kind.BOOLEAN) for flag in self.flags]
         whole = self.schema.json
         if self.schema.is_wrapped:
             return [_field(self.name, whole["properties"][VALUE], whole)]
@@ -95,6 +100,7 @@ class Output:
             "json": self.schema.json,
             "is_wrapped": self.schema.is_wrapped,
             "expand": self.expand,
+            "flags": self.flags,
         }
 
     @classmethod
@@ -103,7 +109,7 @@ class Output:
         if kept is None:
             return cls(name)
         schema = dataclasses.replace(from_json(kept["json"]), is_wrapped=kept["is_wrapped"])
-        return cls(name, schema, kept["expand"])
+        return cls(name, schema, kept["expand"], tuple(kept["flags"]))
 
     def read(self, result: Result) -> Result:
         """Return a result with its value; one that does not fit says why."""
@@ -126,6 +132,9 @@ class Output:
         if self.schema is None:
             return [[_text(result) for result in results]]
         values = [result.value for result in results]
+        if self.flags:
+            chosen = [None if value is None else set(map(str, value[VALUE])) for value in values]
+            return [[None if c is None else flag in c for c in chosen] for flag in self.flags]
         if not self.expand and not self.schema.is_wrapped:
             return [values]
         members = [None if value is None else _members(value) for value in values]
@@ -142,7 +151,7 @@ class Output:
 
     def _unfit(self, value: Any) -> Misfit | None:
         """Return why a column cannot hold what the schema allows."""
-        if self.fields[0].kind is Kind.OBJECT and not self.expand:
+        if self.flags or (self.fields[0].kind is Kind.OBJECT and not self.expand):
             return None
         members = _members(value)
         is_wrapped = self.schema is not None and self.schema.is_wrapped
@@ -157,7 +166,9 @@ class Output:
         return None
 
 
-def output_of(name: Any, schema: Any = None, *, expand: bool = True) -> Output:
+def output_of(
+    name: Any, schema: Any = None, *, expand: bool = True, flags: tuple[str, ...] = ()
+) -> Output:
     """Return the columns that a call asks for.
 
     Raises
@@ -171,7 +182,7 @@ def output_of(name: Any, schema: Any = None, *, expand: bool = True) -> Output:
     if not name.isprintable():
         msg = f"output={name!r} has characters that cannot be printed; use a plain name."
         raise InputError(msg)
-    output = Output(name, None if schema is None else schema_of(schema), expand)
+    output = Output(name, None if schema is None else schema_of(schema), expand, flags)
     columns = output.columns
     twice = [column for column in columns if columns.count(column) > 1]
     if twice:
