@@ -15,6 +15,17 @@ BETWEEN = {"thinking": {"type": "between_tools"}}
 LOW = {"output_config": {"effort": "low"}}
 
 
+MINIMUMS = {
+    512: {
+        *(("opus", (5, 5)), ("opus", (5, 0)), ("sonnet", (5, 5)), ("haiku", (5, 5))),
+        *(("fable", (5, 0)), ("fable", (5, 1)), ("mythos", (5, 0)), ("mythos", (5, 1))),
+    },
+    1_024: {("opus", (4, 8)), ("sonnet", (5, 0)), ("sonnet", (4, 6)), ("sonnet", (4, 5))},
+    2_048: {("opus", (4, 7))},
+    4_096: {("opus", (4, 6)), ("opus", (4, 5)), ("haiku", (4, 5))},
+}
+
+
 class Version(NamedTuple):
     """Which model a name means."""
 
@@ -45,6 +56,15 @@ def least_thinking(model: str) -> dict[str, Any]:
         return BETWEEN
     known = version in {("haiku", (5, 5)), ("opus", (5, 0)), ("sonnet", (5, 0))}
     return OFF if known else {}
+
+
+def cache_minimum(model: str) -> int | None:
+    """Return the tokens below which a prefix is silently not cached; None when that is unknown.
+
+    From the API's page on prompt caching.
+    """
+    version = version_of(model)
+    return next((least for least, models in MINIMUMS.items() if version in models), None)
 
 
 def always_thinks(model: str) -> bool:

@@ -43,6 +43,7 @@ class Claude:
         schema: Any = None,
         expand: bool = True,
         replace: bool = False,
+        cache: bool | Literal["5m", "1h"] | None = None,
         model: str | None = None,
         max_tokens: int | None = None,
         name: str | None = None,
@@ -80,6 +81,10 @@ class Claude:
             False keeps whole answers in the one column ``<output>``.
         replace : bool, default False
             Rewrite the new columns when they exist.
+        cache : bool, "5m" or "1h", optional
+            Have the API cache what all rows share, up to the first field: for five minutes after
+            its last use, or an hour, which batches often need. Reading it is much cheaper; writing
+            it costs a quarter more, or twice as much for an hour. Best effort.
         model : str, optional
             Default: ``options.model``.
         max_tokens : int, optional
@@ -148,6 +153,7 @@ class Claude:
             schema=schema,
             expand=expand,
             replace=replace,
+            cache=cache,
             model=model,
             max_tokens=max_tokens,
             name=name,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from claude_batch_pandas.abilities import cache_minimum
+from claude_batch_pandas.caching import BYTES_PER_TOKEN, mark
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.outputs import Output, output_of
 from claude_batch_pandas.planning import NO_SCOPE
@@ -42,6 +44,7 @@ class Call:
     expand: bool = True
     flags: tuple[str, ...] = ()  # of a verb: choices that become a column each
     replace: bool = False
+    cache: Any = None
     model: str | None = None
     max_tokens: int | None = None
     name: str | None = None
@@ -106,15 +109,37 @@ def recipe_of(call: Call) -> Recipe:
         "max_tokens": options.max_tokens if call.max_tokens is None else call.max_tokens,
         **extra,
     }
+    template, system = call.template, call.system
+    if _is_cached(call):
+        template, system, _ = mark(template, system, call.cache)
     output = output_of(call.output, call.schema, expand=call.expand, flags=call.flags)
     return Recipe(
-        template=call.template,
-        system=call.system,
+        template=template,
+        system=system,
         params=_with_format(merged, output),
         betas=tuple(betas),
         on_missing=call.on_missing,
         output=output,
     )
+
+
+def cache_warning(call: Call) -> str:
+    """Say that what a call wants cached is too short for its model; empty when it is not."""
+    if not _is_cached(call):
+        return ""
+    model = str(call.model or options.model)
+    least = cache_minimum(model)
+    tokens = int(mark(call.template, call.system, call.cache).size / BYTES_PER_TOKEN)
+    if least is None or tokens >= least:
+        return ""
+    return (
+        f"What all rows share has about {tokens:,} tokens, and {model} caches from {least:,} on: "
+        "cache= will most likely do nothing, and cost nothing."
+    )
+
+
+def _is_cached(call: Call) -> bool:
+    return call.cache is not None and call.cache is not False and call.template is not None
 
 
 def _with_format(params: dict[str, Any], output: Output) -> dict[str, Any]:

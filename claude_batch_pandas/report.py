@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ TOKENS = (
     "cache_write_1h_tokens",
     "cache_read_input_tokens",
 )
+PROMPT = ("input_tokens", *TOKENS[3:])  # the kinds that are not output
 
 
 def count_statuses(statuses: Sequence[str]) -> str:
@@ -91,6 +92,8 @@ class Report:
         lines = [f"run {self.run_id}"]
         lines += [f"  {count:>9,} {status}" for status, count in self.statuses.items()]
         lines += [f"  {count:>9,} {name}" for name, count in self.tokens.items() if count]
+        if share := _cached(self.tokens):
+            lines.append(f"  cache: {share:.0%} of the prompts' tokens were read from it")
         so_far = " so far" if RowStatus.PROCESSING in self.statuses else ""
         lines.append(f"  cost{so_far}: {self.bill}")
         if self.twice is not None:
@@ -165,3 +168,10 @@ class Preview:
 
     def __len__(self) -> int:
         return len(self.requests)
+
+
+def _cached(tokens: Mapping[str, int]) -> float:
+    """Return which share of the prompts' tokens a cache served."""
+    read = tokens.get("cache_read_input_tokens", 0)
+    whole = sum(tokens.get(kind, 0) for kind in PROMPT)
+    return read / whole if whole else 0.0

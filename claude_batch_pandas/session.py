@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from claude_batch_pandas import frames, indexes, locks
-from claude_batch_pandas.calls import Call, recipe_of, record_of
+from claude_batch_pandas.calls import Call, cache_warning, recipe_of, record_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
@@ -70,6 +70,8 @@ def submit(data: Any, call: Call) -> Run:
             UserWarning,
             stacklevel=4,
         )
+    if words := cache_warning(call):
+        warnings.warn(words, UserWarning, stacklevel=4)
     blocks, asks = _peek(renderer.blocks())
     if asks:
         _connector(call.client)()  # without credentials, nothing is written either

@@ -33,6 +33,7 @@ LAYERS = [
         "schemas",
         "loops",
         "abilities",
+        "caching",
         "outputs",
     },
     {"rows", "functions", "causes"},
