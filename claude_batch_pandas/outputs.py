@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.results import Result
+from claude_batch_pandas.results import Result, without_surrogates
 from claude_batch_pandas.schemas import VALUE, Json, Misfit, Schema, from_json, resolve, schema_of
 
 LARGEST = 2**63 - 1  # what a column of integers holds
@@ -258,7 +258,8 @@ def _decode(text: str) -> tuple[Any, bool]:
         return Misfit("", f"the answer is no JSON: {error.msg}"), _is_cut(error)
     except RecursionError:
         return Misfit("", "the answer is JSON that is nested too deeply"), False
-    return value, False
+    # Neither Arrow nor UTF-8 can hold half of a pair, which JSON can.
+    return (without_surrogates(value) if "\\ud" in text.lower() else value), False
 
 
 def _is_cut(error: json.JSONDecodeError) -> bool:

@@ -204,7 +204,7 @@ def _parse_one(raw: bytes) -> _Line | None:
 def _read_again(raw: bytes) -> _Line | None:
     """Read a line that the typed decoder refused: what fits is kept, what is odd is left out."""
     try:
-        value = _without_surrogates(json.loads(raw))
+        value = without_surrogates(json.loads(raw))
     except (ValueError, RecursionError):
         return None
     result = value.get("result") if isinstance(value, dict) else None
@@ -252,16 +252,14 @@ def _texts(value: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in both.items() if isinstance(text, str)}
 
 
-def _without_surrogates(value: Any) -> Any:
+def without_surrogates(value: Any) -> Any:
     """Replace lone surrogates, which neither Arrow nor UTF-8 can hold."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {
-            _without_surrogates(name): _without_surrogates(item) for name, item in value.items()
-        }
+        return {without_surrogates(name): without_surrogates(item) for name, item in value.items()}
     return value
 
 

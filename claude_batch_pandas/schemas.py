@@ -7,6 +7,7 @@ JSON schema. The only file with pydantic and jsonschema, which are imported when
 from __future__ import annotations
 
 import copy
+import json
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -132,10 +133,14 @@ def _of_type(given: Type) -> Schema:
                 return Misfit(VALUE, "it is missing")
             inner = value[VALUE]
         try:
-            found = adapter.validate_json(pydantic.TypeAdapter(Any).dump_json(inner))
+            found = adapter.validate_json(json.dumps(inner))
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             return Misfit(_path(first["loc"]), first["msg"])
+        except RecursionError:
+            return Misfit("", "it is nested too deeply")
+        except Exception as error:  # noqa: BLE001 - of the user's own validators: it costs its row
+            return Misfit("", f"checking it raised {type(error).__name__}")
         return {VALUE: found} if is_wrapped else found
 
     return Schema(whole, is_wrapped, fit)

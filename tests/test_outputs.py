@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import frames
@@ -174,6 +174,43 @@ def test_what_is_no_answer_says_why(text: str, status: str, why: str | None) -> 
     assert result.text == text
     [told] = read(int, text)["x_error"]
     assert pd.isna(told) if why is None else re.fullmatch(why, told)
+
+
+@pytest.mark.parametrize("depth", [100, 300, 900, 5_000])
+@pytest.mark.parametrize(
+    "schema", [int, list[int], {"type": "object", "properties": {"value": {"type": "integer"}}}]
+)
+def test_depth_costs_its_row(schema: Any, depth: int) -> None:
+    """Whatever reads it gives up somewhere; nothing but that answer is lost."""
+    out = read(schema, '{"value": ' + "[" * depth + "]" * depth + "}", '{"value": 5}')
+
+    assert len(out) == 2
+    assert set(out["x_status"]) <= {"invalid", "succeeded"}
+
+
+def test_half_a_character_is_replaced() -> None:
+    out = read(str, '{"value": "a\\ud800b"}', '{"value": "\\ud83d\\ude00"}')
+
+    assert out["x"].tolist() == ["a\ufffdb", "\U0001f600"]
+
+
+class Strict(BaseModel):
+    """A model whose validator has a mistake."""
+
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def look_up(cls, n: int) -> int:
+        """Fail for what is not in a table."""
+        return {1: 1}[n]
+
+
+def test_a_validator_that_fails_costs_its_row() -> None:
+    out = read(Strict, {"n": 1}, {"n": 2})
+
+    assert out["x_status"].tolist() == ["succeeded", "invalid"]
+    assert out["x_error"].iloc[1] == "the answer does not fit: checking it raised KeyError"
 
 
 def test_an_answer_that_is_no_answer_is_left_alone() -> None:
