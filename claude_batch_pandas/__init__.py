@@ -1,49 +1,39 @@
 """Run Claude over a DataFrame through the Message Batches API, at half price.
 
 Importing this registers ``df.claude`` and ``s.claude``. Everything heavy is imported when it is
-first used.
+first used. The exceptions are in ``claude_batch_pandas.exceptions``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import accessor
-from claude_batch_pandas.exceptions import (
-    APIError,
-    BatchError,
-    ChangedFrameError,
-    CredentialsError,
-    InputError,
-    LedgerError,
-    PausedError,
-    RunNotFoundError,
-    WaitTimeoutError,
-)
+from claude_batch_pandas import accessor, exceptions
+from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.settings import options
 
 if TYPE_CHECKING:
     from claude_batch_pandas import emulator
+    from claude_batch_pandas.blocks import document, image
     from claude_batch_pandas.exports import export
     from claude_batch_pandas.finding import attach, recover, run, runs, verify
     from claude_batch_pandas.handles import Run
+    from claude_batch_pandas.reading import documents
+    from claude_batch_pandas.slots import col
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "APIError",
     "BatchError",
-    "ChangedFrameError",
-    "CredentialsError",
-    "InputError",
-    "LedgerError",
-    "PausedError",
     "Run",
-    "RunNotFoundError",
-    "WaitTimeoutError",
     "attach",
+    "col",
+    "document",
+    "documents",
     "emulator",
+    "exceptions",
     "export",
+    "image",
     "options",
     "recover",
     "run",
@@ -53,9 +43,13 @@ __all__ = [
 
 _LAZY = {
     "Run": "claude_batch_pandas.handles",
+    "attach": "claude_batch_pandas.finding",
+    "col": "claude_batch_pandas.slots",
+    "document": "claude_batch_pandas.blocks",
+    "documents": "claude_batch_pandas.reading",
     "emulator": "claude_batch_pandas.emulator",
     "export": "claude_batch_pandas.exports",
-    "attach": "claude_batch_pandas.finding",
+    "image": "claude_batch_pandas.blocks",
     "recover": "claude_batch_pandas.finding",
     "run": "claude_batch_pandas.finding",
     "runs": "claude_batch_pandas.finding",
@@ -64,6 +58,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if hasattr(exceptions, name) and name.endswith("Error"):
+        return getattr(exceptions, name)  # each can be caught as cbp.PausedError, too
     if name not in _LAZY:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import pandas as pd
 
+from claude_batch_pandas.labelling import Verbs
 from claude_batch_pandas.tracebacks import Curtain
 
 if TYPE_CHECKING:
     import anthropic
 
+    from claude_batch_pandas.blocks import Media
     from claude_batch_pandas.handles import Run
     from claude_batch_pandas.records import Progress
     from claude_batch_pandas.report import Preview
     from claude_batch_pandas.rows import Row
+    from claude_batch_pandas.slots import Column
 
 Text = str | list[dict[str, Any]]
-Template = Text | Callable[["Row"], Any]
+Template = Union[Text, "list[str | Media | dict[str, Any]]", "Column", Callable[["Row"], Any]]
 OnMissing = Literal["skip", "error", "empty"]
 OnUnknown = Literal["resend", "ask", "wait"]
 Show = Literal["auto", "bar", "log", "none"] | Callable[["Progress"], None] | None
 
 
-class Claude:
+class Claude(Verbs):
     """Runs Claude over the rows of a frame or Series, through the Message Batches API."""
 
-    def __init__(self, data: pd.DataFrame | pd.Series) -> None:
-        # pandas makes this on every access and on every tab completion; it must never raise.
-        self._data = data
-
     def __repr__(self) -> str:
-        return "<claude: batch, submit, preview; classify, extract, score, summarize, translate, filter>"
+        doors = "batch, submit, sample, preview"
+        return f"<claude: {doors}; classify, extract, score, summarize, translate, filter>"
 
     def batch(  # noqa: PLR0913 - each is one thing a caller may say
         self,
@@ -43,15 +43,26 @@ class Claude:
         schema: Any = None,
         expand: bool = True,
         replace: bool = False,
+        examples: pd.DataFrame | None = None,
+        history: Run | str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Mapping[str, Any] | None = None,
+        thinking: Mapping[str, Any] | Column | None = None,
+        effort: str | Column | None = None,
+        upload: bool = False,
         cache: bool | Literal["5m", "1h"] | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
+        warm: bool = False,
+        votes: int = 1,
+        model: str | Column | None = None,
+        max_tokens: int | Column | None = None,
         name: str | None = None,
         reuse: bool = True,
         on_missing: OnMissing = "skip",
         shard_size: int | None = None,
         on_unknown: OnUnknown | None = None,
         keep_requests: bool = True,
+        canary: bool | None = None,
+        force: bool = False,
         params: Mapping[str, Any] | None = None,
         client: anthropic.Anthropic | None = None,
         progress: Show = None,
@@ -66,9 +77,11 @@ class Claude:
         template : str, list of dict, or callable
             Text with ``{column}`` or ``{column:format}`` fields (``{{`` and ``}}`` are braces),
             or a list of ``{"role": ..., "content": ...}`` messages with such text. The values of
-            a Series are called ``{value}``. Or a function, called once per row with a read-only
-            mapping (``row["text"]``, ``row.text``), that returns text, messages or a dict of
-            Messages parameters; a row whose missing cell it reads is skipped, ``row.get`` asks.
+            a Series are called ``{value}``. A list of texts, `image` and `document` blocks is one
+            user message; ``col("messages")`` is a column of whole conversations. Or a function,
+            called once per row with a read-only mapping (``row["text"]``, ``row.text``), that
+            returns text, messages or a dict of Messages parameters; a row whose missing cell it
+            reads is skipped, ``row.get`` asks.
         system : str or list of dict, optional
             The system prompt, templated likewise.
         output : str, default "answer"
@@ -81,12 +94,28 @@ class Claude:
             False keeps whole answers in the one column ``<output>``.
         replace : bool, default False
             Rewrite the new columns when they exist.
+        examples : pandas.DataFrame, optional
+            Good answers to show first: the template's columns, and the output's.
+        history : Run or str, optional
+            A finished run of the same rows, or its id: each row's conversation goes on with its
+            requests and answer, and the template is what is said next.
+        tools, tool_choice, thinking : optional
+            As the Messages API takes them. An answer that calls a tool is that tool's input.
+        effort : str, optional
+            ``output_config.effort``, such as ``"low"``.
+        upload : bool, default False
+            Send each distinct image and document once, through the Files API, and refer to it.
         cache : bool, "5m" or "1h", optional
             Have the API cache what all rows share, up to the first field: for five minutes after
             its last use, or an hour, which batches often need. Reading it is much cheaper; writing
             it costs a quarter more, or twice as much for an hour. Best effort.
+        warm : bool, default False
+            Send one request alone first and wait for it, so that the others find the cache filled.
+        votes : int, default 1
+            Ask each row that often and take the answer that most agree on; ``<output>_agreement``
+            is its share.
         model : str, optional
-            Default: ``options.model``.
+            Default: ``options.model``. Like any parameter, it may be a column: ``col("model")``.
         max_tokens : int, optional
             Tokens an answer may have, thinking included. Default: ``options.max_tokens``.
         name : str, optional
@@ -103,6 +132,11 @@ class Claude:
         keep_requests : bool, default True
             False deletes the requests from this disk as soon as the API has them; then nothing
             of the run can be sent again.
+        canary : bool, optional
+            With 20 new requests or more, ask the first one now, at the live price: what the API
+            refuses is told in seconds. Its answer is that row's. Default: ``options.canary``.
+        force : bool, default False
+            Send what the model is known to refuse all the same.
         params : mapping, optional
             Any other Messages parameter, merged last; ``betas=[...]`` becomes the header.
         client : anthropic.Anthropic, optional
@@ -153,7 +187,16 @@ class Claude:
             schema=schema,
             expand=expand,
             replace=replace,
+            examples=examples,
+            history=history,
+            tools=tools,
+            tool_choice=tool_choice,
+            thinking=thinking,
+            effort=effort,
+            upload=upload,
             cache=cache,
+            warm=warm,
+            votes=votes,
             model=model,
             max_tokens=max_tokens,
             name=name,
@@ -162,225 +205,14 @@ class Claude:
             shard_size=shard_size,
             on_unknown=on_unknown,
             keep_requests=keep_requests,
+            canary=canary,
+            force=force,
             params=params,
             client=client,
             progress=progress,
         )
         with Curtain():
             return session.batch(self._data, call)
-
-    def classify(
-        self,
-        what: Any = None,
-        labels: Any = None,
-        *,
-        multi: bool = False,
-        allow_other: bool = False,
-        explain: bool = False,
-        output: str = "label",
-        **options: Any,
-    ) -> pd.DataFrame:
-        """Give every row one of some labels, or several.
-
-        The system prompt is "Classify a text. Choose the one label that fits best.", the labels
-        with their descriptions, and that the text is no instruction; the user's message is the
-        text. The labels are an enum of the answer's schema, so no other comes back.
-
-        Parameters
-        ----------
-        what : str
-            A column, or a template such as ``"{title}: {text}"``. Of a Series: left out.
-        labels : list, or dict of label -> description
-        multi : bool, default False
-            Any number of labels per row: one boolean column per label, under its name.
-        allow_other : bool, default False
-            One label more, ``other``.
-        explain : bool, default False
-            The reason, too, in the column ``<output>_reason``.
-        output : str, default "label"
-        **options
-            As for `batch`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With the categorical column ``<output>`` (unordered, the labels in their order).
-
-        Raises
-        ------
-        InputError
-            For no labels, the same one twice, or a missing one; and as for `batch`.
-        """
-        how = {"multi": multi, "allow_other": allow_other, "explain": explain, "output": output}
-        return self._verb("classify", what, "labels", labels, how | options)
-
-    def extract(
-        self, what: Any = None, schema: Any = None, *, output: str = "extract", **options: Any
-    ) -> pd.DataFrame:
-        """Take what a schema describes from the text of every row.
-
-        The system prompt is "Extract what a text says, as the schema describes it.", with the word
-        to take it from the text alone and to use null where the text does not say.
-
-        Parameters
-        ----------
-        what : str
-            A column, or a template. Of a Series: left out.
-        schema : type, dict or JSON schema
-            As for `batch`.
-        output : str, default "extract"
-            Of the status and the error.
-        **options
-            As for `batch`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With one column per field.
-
-        Raises
-        ------
-        InputError
-        """
-        return self._verb("extract", what, "schema", schema, {"output": output} | options)
-
-    def score(
-        self,
-        what: Any = None,
-        rubric: Any = None,
-        *,
-        low: float = 0,
-        high: float = 10,
-        output: str = "score",
-        **options: Any,
-    ) -> pd.DataFrame:
-        """Score every row by a rubric.
-
-        The system prompt is "Score a text from <low> to <high> by this rubric:" and the rubric.
-
-        Parameters
-        ----------
-        what : str
-            A column, or a template. Of a Series: left out.
-        rubric : str
-        low, high : int or float, default 0 and 10
-            Whole numbers give whole scores.
-        output : str, default "score"
-        **options
-            As for `batch`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With the column ``<output>``, Int64 or Float64.
-
-        Raises
-        ------
-        InputError
-        """
-        how = {"low": low, "high": high, "output": output}
-        return self._verb("score", what, "rubric", rubric, how | options)
-
-    def summarize(
-        self, what: Any = None, *, words: int = 50, output: str = "summary", **options: Any
-    ) -> pd.DataFrame:
-        """Summarize the text of every row.
-
-        The system prompt is "Summarize a text in at most <words> words, in the language of the
-        text."
-
-        Parameters
-        ----------
-        what : str
-            A column, or a template. Of a Series: left out.
-        words : int, default 50
-        output : str, default "summary"
-        **options
-            As for `batch`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With the column ``<output>`` (string).
-
-        Raises
-        ------
-        InputError
-        """
-        how = {"words": words, "output": output}
-        return self._verb("summarize", what, None, None, how | options)
-
-    def translate(
-        self, what: Any = None, to: Any = None, *, output: str = "translation", **options: Any
-    ) -> pd.DataFrame:
-        """Translate the text of every row.
-
-        The system prompt is "Translate a text into <to>. Answer with the translation alone."
-
-        Parameters
-        ----------
-        what : str
-            A column, or a template. Of a Series: left out.
-        to : str
-            A language, such as ``"German"``.
-        output : str, default "translation"
-        **options
-            As for `batch`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With the column ``<output>`` (string).
-
-        Raises
-        ------
-        InputError
-        """
-        return self._verb("translate", what, "to", to, {"output": output} | options)
-
-    def filter(
-        self, what: Any = None, condition: Any = None, *, output: str = "filter", **options: Any
-    ) -> pd.DataFrame:
-        """Tell of every row whether a condition is true of it.
-
-        The system prompt is "Decide whether this is true of a text:" and the condition.
-
-        Parameters
-        ----------
-        what : str
-            A column, or a template. Of a Series: left out.
-        condition : str
-            Such as ``"The customer asks for money back."``
-        output : str, default "filter"
-        **options
-            As for `batch`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With the column ``<output>`` (boolean); ``out[out["filter"].fillna(False)]`` keeps
-            those of which it is true.
-
-        Raises
-        ------
-        InputError
-        """
-        return self._verb("filter_", what, "condition", condition, {"output": output} | options)
-
-    def _verb(
-        self, verb: str, what: Any, name: str | None, given: Any, how: dict[str, Any]
-    ) -> pd.DataFrame:
-        """Make the call of a verb; of a Series, the first argument is the verb's own."""
-        from claude_batch_pandas import frames, session, verbs
-
-        is_series = isinstance(self._data, pd.Series)
-        if is_series and name is not None and given is None:
-            what, given = None, what
-        with Curtain():
-            names = None if is_series else frames.Source(frames.as_frame(self._data)).names
-            template = verbs.template_of(what, names)
-            own = {} if name is None else {name: given}
-            return session.batch(self._data, getattr(verbs, verb)(template, **own, **how))
 
     def submit(self, template: Template, **options: Any) -> Run:
         """Send what `batch` would send, and return at once; the kernel stays free.

@@ -22,6 +22,7 @@ from claude_batch_pandas.requests import ORDINAL, custom_ids
 from claude_batch_pandas.results import DOUBTFUL, UNREADABLE, Result, read
 from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks, read_sealed
 from claude_batch_pandas.store import Store
+from claude_batch_pandas.votes import counted
 
 
 class Origin(NamedTuple):
@@ -142,6 +143,14 @@ class Reader:
         found : Answers, optional
             What `of_requests` returned.
         """
+        each = self.of_votes(record, found)
+        votes = self._votes(record)
+        if votes == 1:
+            return each
+        return Answers(counted(each.results, votes), each.origins[::votes])
+
+    def of_votes(self, record: RunRecord, found: Answers | None = None) -> Answers:
+        """Return what `of_rows` does, but every vote of each row."""
         results, origins, _ = self.of_requests(record) if found is None else found
         never = [Result(RowStatus(status), error=why) for status, why in record.reasons]
         rows = self.map(record.id).rows.tolist()
@@ -151,6 +160,9 @@ class Reader:
             [results[i] if i >= 0 else never[-i - 1] for i in rows],
             [origins[i] if i >= 0 else NEVER_SENT for i in rows],
         )
+
+    def _votes(self, record: RunRecord) -> int:
+        return 1 if record.attached else self.output(record).votes
 
     def needed(self, record: RunRecord, run_id: str) -> list[int]:
         """Return which shards of another run hold requests of this one."""

@@ -6,18 +6,23 @@ import difflib
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas.abilities import cache_minimum
+from claude_batch_pandas.abilities import Abilities, cache_minimum, shipped
+from claude_batch_pandas.asking import ask_for
+from claude_batch_pandas.blocks import Loader, Uploader, placed
 from claude_batch_pandas.caching import BYTES_PER_TOKEN, mark
 from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.outputs import Output, output_of
+from claude_batch_pandas.outputs import output_of
 from claude_batch_pandas.planning import NO_SCOPE
 from claude_batch_pandas.records import ON_UNKNOWN, RunRecord
-from claude_batch_pandas.rendering import Recipe
+from claude_batch_pandas.refusals import refusal
+from claude_batch_pandas.rendering import Know, Recipe
 from claude_batch_pandas.settings import options
+from claude_batch_pandas.shots import with_examples
+from claude_batch_pandas.templates import as_messages
 
 if TYPE_CHECKING:
     import anthropic
@@ -25,8 +30,9 @@ if TYPE_CHECKING:
 ELSEWHERE = {
     "messages": "give them as template=[...] instead",
     "system": "give it as system=, which takes blocks too, and in which {columns} work",
-    "stream": "a batch has no streams; leave it out",
 }
+OWN = ("tools", "tool_choice", "thinking")  # parameters that are arguments, too
+MOST_VOTES = 25
 BETA = re.compile(r"[A-Za-z0-9._-]+")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
@@ -44,15 +50,26 @@ class Call:
     expand: bool = True
     flags: tuple[str, ...] = ()  # of a verb: choices that become a column each
     replace: bool = False
+    examples: Any = None
+    history: Any = None
+    tools: Any = None
+    tool_choice: Any = None
+    thinking: Any = None
+    effort: Any = None
+    upload: bool = False
     cache: Any = None
-    model: str | None = None
-    max_tokens: int | None = None
+    warm: bool = False
+    votes: int = 1
+    model: Any = None
+    max_tokens: Any = None
     name: str | None = None
     reuse: bool = True
     on_missing: str = "skip"
     shard_size: int | None = None
     on_unknown: str | None = None
     keep_requests: bool = True
+    canary: bool | None = None
+    force: bool = False
     params: Mapping[str, Any] | None = None
     client: anthropic.Anthropic | None = None
     progress: Any = None
@@ -75,23 +92,90 @@ def make_call(template: Any, options_: Mapping[str, Any]) -> Call:
     return Call(template=template, **options_)
 
 
-def recipe_of(call: Call) -> Recipe:
+def recipe_of(call: Call, know: Know = shipped, send: Uploader | None = None) -> Recipe:
     """Return what a call asks of every row.
+
+    Parameters
+    ----------
+    call : Call
+    know : callable
+        Returns what a model accepts, by its name.
+    send : callable, optional
+        Gives a file to the Files API.
 
     Raises
     ------
     InputError
     """
-    for name in ("reuse", "replace", "keep_requests", "expand"):
+    _check(call)
+    params, betas = _params(call)
+    model = know(params["model"]) if isinstance(params["model"], str) else shipped("")
+    has_tools = any("input_schema" in tool for tool in _tools(params))
+    output = output_of(
+        call.output,
+        call.schema,
+        expand=call.expand,
+        flags=call.flags,
+        has_tools=has_tools,
+        votes=call.votes,
+    )
+    loader = Loader.of(model, send)
+    template = placed(call.template, loader, upload=call.upload)
+    system = call.system
+    if call.examples is not None:
+        template = with_examples(template, call.examples, output, loader)
+    if _is_cached(call):
+        template, system, _ = mark(template, system, _ttl(call))
+    params, system = ask_for(output, params, system, model)
+    if not call.force:
+        _refuse(template, params, model, betas)
+    return Recipe(
+        template=template,
+        system=system,
+        params=params,
+        betas=betas,
+        on_missing=call.on_missing,
+        output=output,
+        force=call.force,
+        history="" if call.history is None else _run_id(call.history),
+        earlier=getattr(call.history, "asked", None),
+    )
+
+
+def _check(call: Call) -> None:
+    for name in ("reuse", "replace", "keep_requests", "expand", "upload", "warm", "force"):
         if not isinstance(getattr(call, name), bool):
             msg = f"{name} must be True or False, not {getattr(call, name)!r}."
             raise InputError(msg)
+    if call.canary is not None and not isinstance(call.canary, bool):
+        msg = f"canary must be True or False, not {call.canary!r}."
+        raise InputError(msg)
     if call.on_unknown is not None and call.on_unknown not in ON_UNKNOWN:
         msg = f"on_unknown must be one of {', '.join(ON_UNKNOWN)}, not {call.on_unknown!r}."
         raise InputError(msg)
     if call.params is not None and not isinstance(call.params, Mapping):
         msg = f"params must be a dict of Messages parameters, not a {type(call.params).__name__}."
         raise InputError(msg)
+    name: Any = call.name
+    if name is not None and (
+        not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name)
+    ):
+        msg = (
+            f"name={name!r} cannot name a run: use up to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit."
+        )
+        raise InputError(msg)
+    votes: Any = call.votes
+    if isinstance(votes, bool) or not isinstance(votes, int) or not 1 <= votes <= MOST_VOTES:
+        msg = f"votes must be a whole number from 1 to {MOST_VOTES}, not {votes!r}."
+        raise InputError(msg)
+    if call.warm and not _is_cached(call):
+        msg = "warm=True fills the prompt cache first, so it needs cache=True, '5m' or '1h'."
+        raise InputError(msg)
+
+
+def _params(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return every parameter but messages and system, and the betas."""
     extra = dict(call.params or {})
     betas = extra.pop("betas", ())
     is_names = isinstance(betas, list | tuple) and all(
@@ -104,23 +188,57 @@ def recipe_of(call: Call) -> Recipe:
         if name in extra:
             msg = f"params holds {name!r}; {instead}."
             raise InputError(msg)
-    merged = {
+    given = {name: getattr(call, name) for name in OWN if getattr(call, name) is not None}
+    twice = [name for name in given if name in extra]
+    if twice:
+        msg = f"{twice[0]}= is given, and params holds it, too; give one of them."
+        raise InputError(msg)
+    if call.effort is not None:
+        config = extra.get("output_config") or {}
+        if not isinstance(config, Mapping) or "effort" in config:
+            msg = "effort= is given, and params has an output_config with one; give one of them."
+            raise InputError(msg)
+        extra["output_config"] = {**config, "effort": call.effort}
+    tools = given.get("tools")
+    if tools is not None and (
+        not isinstance(tools, list | tuple) or not all(isinstance(tool, Mapping) for tool in tools)
+    ):
+        msg = f"tools must be a list of tools, each a dict, not a {type(tools).__name__}."
+        raise InputError(msg)
+    default = {
         "model": options.model if call.model is None else call.model,
         "max_tokens": options.max_tokens if call.max_tokens is None else call.max_tokens,
-        **extra,
     }
-    template, system = call.template, call.system
-    if _is_cached(call):
-        template, system, _ = mark(template, system, call.cache)
-    output = output_of(call.output, call.schema, expand=call.expand, flags=call.flags)
-    return Recipe(
-        template=template,
-        system=system,
-        params=_with_format(merged, output),
-        betas=tuple(betas),
-        on_missing=call.on_missing,
-        output=output,
-    )
+    return {**default, **given, **extra}, tuple(betas)
+
+
+def _tools(params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    tools = params.get("tools")
+    return [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else []
+
+
+def _refuse(
+    template: Any, params: Mapping[str, Any], model: Abilities, betas: Sequence[str]
+) -> None:
+    """Refuse what the model will refuse, as far as that is the same in every row."""
+    messages = as_messages(template) if isinstance(template, list | tuple) else None
+    why = refusal({**params, "messages": messages}, model, betas)
+    if why:
+        raise InputError(why)
+
+
+def _run_id(history: Any) -> str:
+    """Return the id of a run, which may be given itself."""
+    found = history if isinstance(history, str) else getattr(history, "id", None)
+    if not isinstance(found, str) or not found:
+        msg = f"history must be a run, or the id of one, not a {type(history).__name__}."
+        raise InputError(msg)
+    return found
+
+
+def _ttl(call: Call) -> Any:
+    """Return how long a cache entry lives; what is filled first has to outlive a batch."""
+    return "1h" if call.warm and call.cache is True else call.cache
 
 
 def cache_warning(call: Call) -> str:
@@ -142,40 +260,14 @@ def _is_cached(call: Call) -> bool:
     return call.cache is not None and call.cache is not False and call.template is not None
 
 
-def _with_format(params: dict[str, Any], output: Output) -> dict[str, Any]:
-    """Return params that ask for what the schema says."""
-    if output.schema is None:
-        return params
-    config = params.get("output_config", {})
-    if not isinstance(config, Mapping) or config.get("format") is not None:
-        msg = "params has an output_config with a format, and there is schema=; give one of them."
-        raise InputError(msg)
-    form = {"type": "json_schema", "schema": output.schema.asked()}
-    return {**params, "output_config": {**config, "format": form}}
-
-
 def record_of(recipe: Recipe, call: Call, now: float) -> RunRecord:
-    """Return what is known of a run before it is planned.
-
-    Raises
-    ------
-    InputError
-    """
-    name: Any = call.name
-    if name is not None and (
-        not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name)
-    ):
-        msg = (
-            f"name={name!r} cannot name a run: use up to 64 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit."
-        )
-        raise InputError(msg)
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name or call.output).strip("-._")[:40] or "run"
+    """Return what is known of a run before it is planned."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", call.name or call.output).strip("-._")[:40] or "run"
     day = time.strftime("%Y%m%d", time.localtime(now))
     tail = "".join(secrets.choice(LETTERS) for _ in range(4))
     return RunRecord(
         id=f"{day}-{slug}-{tail}",
-        name=name or call.output,
+        name=call.name or call.output,
         key="",
         scope=NO_SCOPE,
         nonce=secrets.token_hex(8),
@@ -188,4 +280,5 @@ def record_of(recipe: Recipe, call: Call, now: float) -> RunRecord:
         on_unknown=call.on_unknown or options.on_unknown,
         max_attempts=options.max_attempts,
         keep_requests=call.keep_requests,
+        warm=call.warm,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_batch_pandas.exceptions import BatchError, LedgerError
-from claude_batch_pandas.tables import MIGRATIONS, SEALED, seal_of
+from claude_batch_pandas.tables import FIRST_SEALED, MIGRATIONS, SEALED, SEALS, seal_of
 
 BUSY_SECONDS = 30.0  # how long to wait for another process's transaction
 Connection = sqlite3.Connection
@@ -92,6 +92,8 @@ class Database:
             version = _version(database)
         if version == len(MIGRATIONS):
             return
+        if SEALS <= version < len(MIGRATIONS):
+            self.check()  # what is brought up to date is sealed anew, whatever it holds by then
         with self.writing() as database:
             version = _version(database)  # another process may have been first
             if version > len(MIGRATIONS):
@@ -135,7 +137,7 @@ def _seal(database: sqlite3.Connection) -> None:
 
 def _broken(database: sqlite3.Connection) -> Iterator[str]:
     """Yield the rows whose hash differs."""
-    for table in SEALED:
+    for table in SEALED if _version(database) > SEALS else FIRST_SEALED:
         for row in database.execute(f"SELECT rowid, * FROM {table}"):  # noqa: S608 - our own names
             if seal_of(row) != row["seal"]:
                 yield f"row {row['rowid']} of its table {table} was changed"

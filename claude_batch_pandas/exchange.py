@@ -59,7 +59,7 @@ def send_once(
     path : str
     headers : mapping of str to str
     **more
-        ``query`` or ``content``.
+        ``query``, ``content``, ``files`` or ``timeout`` (seconds).
 
     Raises
     ------
@@ -76,6 +76,7 @@ def open_once(
     path: str,
     headers: Mapping[str, str],
     query: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
     **more: Any,
 ) -> httpx2.Response:
     """Make a request; return its answer before its body is read, or raise what it says."""
@@ -85,6 +86,8 @@ def open_once(
     options = _once(verb, headers)
     if query:
         options["params"] = dict(query)
+    if timeout is not None:
+        options["timeout"] = timeout
     if verb != "delete":  # with cast_to=Response, no Stream is ever made
         more |= {"stream": True, "stream_cls": anthropic.Stream[Any]}
     send = getattr(sdk.with_middleware(_hand_over), verb)

@@ -25,12 +25,13 @@ from claude_batch_pandas import (
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import NOT_FOUND, InputError, RunNotFoundError
-from claude_batch_pandas.functions import renderer_for
 from claude_batch_pandas.handles import Run
+from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.planning import Planner
+from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.records import Batch, RunRecord, RunState, Scope, Shard, ShardState
-from claude_batch_pandas.rendering import Rendered
+from claude_batch_pandas.rendered import Rendered
 from claude_batch_pandas.replies import check_batch_id
 from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.scopes import find_scope
@@ -176,7 +177,7 @@ def attach(
         if data is not None:
             frames.check_output(data, recipe.output, replace=call.replace)
             # What is wrong with it is told of at once.
-            renderer_for(frames.source_of(data, recipe), recipe)
+            prepare(data, recipe)
         hook_for(progress)
         check_batch_id(batch_id)
         engine = build_engine(client)
@@ -218,9 +219,10 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
         call = make_call(template, options_)
         recipe = recipe_of(call)
         frames.check_output(data, recipe.output, replace=call.replace)
-        renderer = renderer_for(frames.source_of(data, recipe), recipe)
-        blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
         engine = build_engine(call.client)
+        history, recipe = history_of(data, recipe, engine)
+        renderer = prepare(data, recipe, lambda: engine, history=history)
+        blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
         found = _harvest(engine, call, blocks)
         index = indexes.dump(data.index)
         with locks.held(engine.store.home / locks.PLANNING):

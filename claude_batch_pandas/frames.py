@@ -119,14 +119,21 @@ class Source:
             raise InputError(msg)
 
     def blocks(
-        self, columns: Sequence[str], size: int, *, refuse_bytes: bool = True
+        self, columns: Sequence[str], size: int, *, raw: Collection[str] = ()
     ) -> Iterator[Block]:
         """Yield the rows in order, `size` at a time.
+
+        Parameters
+        ----------
+        columns : sequence of str
+        size : int
+        raw : collection of str
+            Columns that may hold bytes.
 
         Raises
         ------
         InputError
-            When a column holds bytes, which a text template cannot render.
+            When another column holds bytes, which a text template cannot render.
         """
         series = {column: self._df.iloc[:, self._positions[column][0]] for column in columns}
         whole = {column for column, values in series.items() if _is_whole_with_gaps(values)}
@@ -136,7 +143,7 @@ class Source:
             missing: dict[str, list[bool]] = {}
             for column, cells in series.items():
                 part, gaps = _read(cells.iloc[start : start + length])
-                if refuse_bytes and any(type(cell) is bytes for cell in part):
+                if column not in raw and any(type(cell) is bytes for cell in part):
                     raise InputError(BYTES.format(column))
                 if column in whole:
                     part = [cell if cell != cell else int(cell) for cell in part]  # noqa: PLR0124
@@ -247,7 +254,9 @@ def snapshot(data: Any) -> Any:
 def answer_columns(output: Output, rows: Sequence[Result]) -> dict[str, Any]:
     """Return the arrays of an output by their column names."""
     *names, status, error = output.columns
-    arrays = map(_array, output.fields, output.cells(rows))
+    arrays = [*map(_array, output.fields, output.cells(rows))]
+    if output.votes > 1:
+        arrays.append(pd.array([row.agreement for row in rows], dtype="Float64"))
     return {
         **dict(zip(names, arrays, strict=True)),
         status: _statuses(rows),
@@ -275,8 +284,9 @@ def _moments(cells: list[Any]) -> Any:
 
 
 def details(index: pd.Index, answers: Answers, dollars: Sequence[Decimal | None]) -> pd.DataFrame:
-    """Return one row of facts per row of a run."""
+    """Return one row of facts per row of a run, or per vote of each row."""
     results, origins, _ = answers
+    index = index.repeat(len(results) // max(1, len(index)))
     usages = [result.usage for result in results]
     columns: dict[str, Any] = {"status": _statuses(results)}
     for name in ("error", "text", "stop_reason", "model", "request_id"):

@@ -7,22 +7,27 @@ ask. It is called once per row. What it returns is final: braces in it are brace
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from claude_batch_pandas.abilities import shipped
+from claude_batch_pandas.blocks import Loader
 from claude_batch_pandas.exceptions import BatchError, InputError, TemplateError
 from claude_batch_pandas.records import RowStatus
+from claude_batch_pandas.refusals import refusal
+from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.rendering import (
+    AT,
     BLOCK,
     EMPTY,
     LARGEST_PARAMS,
     NOT_UTF8,
     Block,
-    Reason,
+    Know,
     Recipe,
-    Rendered,
     Renderer,
     Source,
     missing_value,
@@ -30,7 +35,9 @@ from claude_batch_pandas.rendering import (
 )
 from claude_batch_pandas.requests import WholeEncoder, check_params
 from claude_batch_pandas.rows import MissingCellError, Row
-from claude_batch_pandas.templates import ROLES, parse_prompt
+from claude_batch_pandas.slots import History, check_messages, texts_of
+from claude_batch_pandas.templates import parse_prompt, slots_in
+from claude_batch_pandas.votes import replicated
 
 NOTHING = Reason(RowStatus.SKIPPED, "the template function returned None")
 
@@ -50,12 +57,20 @@ class FunctionRenderer:
     head: bytes = field(init=False, default=b"")
     is_constant: bool = field(init=False, default=False)
     columns: Sequence[str] = ()  # what a function reads is not known before it is called
+    know: Know = shipped
+    history: History | None = None
     _encoder: WholeEncoder = field(init=False)
     _constant: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        params = check_params(recipe.params)
+        params = check_params(recipe.params, least=int(not recipe.force))
+        if next(slots_in(params), None) is not None:
+            msg = (
+                "A parameter is a column (col), but template= is a function. Return it from the "
+                'function: {"messages": ..., "max_tokens": ...}.'
+            )
+            raise TemplateError(msg)
         self.recipe = replace(recipe, params=params)
         hidden = sorted({"get", "items", "keys", "values"} & set(self.source.names))
         if hidden:
@@ -77,11 +92,16 @@ class FunctionRenderer:
                 raise TemplateError(msg)
             self._constant["system"] = prompt.system
 
+    @property
+    def remark(self) -> str:
+        """What to tell about the rows once they are rendered: nothing."""
+        return ""
+
     def blocks(self, size: int = BLOCK) -> Iterator[Rendered]:
         """Yield, block by block, the request of each row or the reason why there is none."""
         names = [name for name in self.source.names if name not in self.source.ambiguous]
-        for block in self.source.blocks(names, size, refuse_bytes=False):
-            yield self._render(block)
+        for block in self.source.blocks(names, size, raw=names):
+            yield replicated(self._render(block), self.recipe.output.votes)
 
     def _render(self, block: Block) -> Rendered:
         tails: list[bytes | None] = []
@@ -102,9 +122,15 @@ class FunctionRenderer:
             return missing_value(self.recipe.on_missing, gap.column, position)
         if asked is None:
             return NOTHING
+        said = None if self.history is None else self.history.said[position]
+        return said if isinstance(said, Reason) else self._encoded(asked, said, position)
+
+    def _encoded(self, asked: Any, said: bytes | None, position: int) -> bytes | Reason:
+        """Return the bytes of what the function asks, or why it is not sent."""
         try:
-            params = self._params(asked)
-            data = self._encoder.encode(params)
+            params = self._params(asked, said)
+            why = self._refusal(params, position)
+            data = b"" if why else self._encoder.encode(params)
         except UnicodeEncodeError:
             return Reason(RowStatus.INVALID, NOT_UTF8.format(position))
         except InputError as error:
@@ -112,7 +138,9 @@ class FunctionRenderer:
                 f"What the template function returned at position {position} is no prompt: {error}"
             )
             raise TemplateError(msg) from None
-        if any(not text.strip() for text in _texts(params["messages"])):
+        if why:
+            return Reason(RowStatus.INVALID, why)
+        if any(not text.strip() for text in texts_of(params["messages"])):
             return EMPTY
         return too_large(len(data), position) if len(data) > LARGEST_PARAMS else data
 
@@ -144,7 +172,14 @@ class FunctionRenderer:
             )
             raise TemplateError(msg) from error
 
-    def _params(self, asked: Any) -> dict[str, Any]:
+    def _refusal(self, params: Mapping[str, Any], position: int) -> str:
+        """Return why the row's model will refuse what the function asks; often empty."""
+        if self.recipe.force:
+            return ""
+        why = refusal(params, self.know(str(params["model"])), self.recipe.betas)
+        return why + AT.format(position) if why else ""
+
+    def _params(self, asked: Any, said: bytes | None = None) -> dict[str, Any]:
         """Return the whole params of a request."""
         if isinstance(asked, str):
             own: Mapping[str, Any] = {"messages": [{"role": "user", "content": asked}]}
@@ -158,24 +193,41 @@ class FunctionRenderer:
                 "parameters, or None for nothing to ask."
             )
             raise InputError(msg)
-        _check_messages(own.get("messages"))
+        check_messages(own.get("messages"))
         if not own.keys() <= {"messages", "system"}:
             _check_own(own)
+        if said is not None:
+            own = {**own, "messages": [*json.loads(b"[%b]" % said), *own["messages"]]}
         whole = {**self._constant, **own}
         if whole.get("system", "") is None:  # as a function says that this row has none
             del whole["system"]
         return whole
 
 
-def renderer_for(source: Source, recipe: Recipe) -> Renderer | FunctionRenderer:
+def renderer_for(
+    source: Source,
+    recipe: Recipe,
+    loader: Loader | None = None,
+    know: Know = shipped,
+    history: History | None = None,
+) -> Renderer | FunctionRenderer:
     """Return what renders the rows of a source by a recipe.
+
+    Parameters
+    ----------
+    source : Source
+    recipe : Recipe
+    loader, know, history
+        As of a `Renderer`.
 
     Raises
     ------
     InputError
     """
-    kind = FunctionRenderer if callable(recipe.template) else Renderer
-    return kind(source, recipe)
+    if callable(recipe.template):
+        return FunctionRenderer(source, recipe, know=know, history=history)
+    chosen = Loader(shipped("").sight) if loader is None else loader
+    return Renderer(source, recipe, chosen, know, history)
 
 
 def _check_own(own: Mapping[str, Any]) -> None:
@@ -187,32 +239,3 @@ def _check_own(own: Mapping[str, Any]) -> None:
         msg = "it asks for a stream, which a batch has not; leave stream out."
         raise InputError(msg)
     check_params({"max_tokens": 1, "model": "-", **own})
-
-
-def _check_messages(messages: Any) -> None:
-    if not isinstance(messages, list | tuple) or not messages:
-        msg = "it has no messages. Return at least one."
-        raise InputError(msg)
-    for i, message in enumerate(messages):
-        if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
-            msg = f'message {i} is not {{"role": ..., "content": ...}}.'
-            raise InputError(msg)
-        if not isinstance(message["role"], str) or message["role"] not in ROLES:
-            msg = f"message {i} has the role {message['role']!r}; use 'user' or 'assistant'."
-            raise InputError(msg)
-        content = message["content"]
-        is_blocks = isinstance(content, list | tuple) and len(content) > 0
-        if not isinstance(content, str) and not is_blocks:
-            msg = f"the content of message {i} is neither text nor a list of blocks."
-            raise InputError(msg)
-
-
-def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for message in messages:
-        content = message["content"]
-        if isinstance(content, str):
-            yield content
-            continue
-        for block in content:
-            if isinstance(block, Mapping) and isinstance(block.get("text"), str):
-                yield block["text"]

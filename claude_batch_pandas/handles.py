@@ -86,6 +86,11 @@ class Run:
         return self._record.state
 
     @property
+    def asked(self) -> Recipe | None:
+        """What was asked of every row, where this process knows it."""
+        return self._join.asked
+
+    @property
     def done(self) -> bool:
         """Whether every result is on this machine."""
         return self.status is RunState.ENDED
@@ -241,7 +246,7 @@ class Run:
         """
         self._refuse_gone()
         record = self._record
-        rows = self._engine.reader().of_rows(record)
+        rows = self._engine.reader().of_votes(record)
         return frames.details(
             self._join.index(record), rows, [money.cost(result) for result in rows.results]
         )

@@ -39,7 +39,7 @@ class Join:
         self, engine: Engine, asked: Recipe | None, frame: Any, labels: Any, planned: Any
     ) -> None:
         self._engine = engine
-        self._asked = asked
+        self.asked = asked
         self._labels = labels
         self.frame = None if frame is None else frames.snapshot(frame)
         self.planned = None if planned is None else frames.snapshot(planned)
@@ -76,7 +76,7 @@ class Join:
         ChangedFrameError, InputError
         """
         with Curtain():
-            matched = match_frame(df, record, self._engine, self._asked)
+            matched = match_frame(df, record, self._engine, self.asked)
         if matched.warning:
             warnings.warn(matched.warning, UserWarning, stacklevel=4)
         return matched

@@ -7,19 +7,24 @@ extended since gets each row's own answer, and no row gets another's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from claude_batch_pandas import attaching, catalog, frames, locks
+from claude_batch_pandas import attaching, catalog, histories, locks
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
-from claude_batch_pandas.functions import FunctionRenderer, renderer_for
+from claude_batch_pandas.functions import FunctionRenderer
+from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState
-from claude_batch_pandas.rendering import Reason, Recipe, Renderer
+from claude_batch_pandas.rendered import Reason
+from claude_batch_pandas.rendering import Recipe, Renderer
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import UNREADABLE, Result
+from claude_batch_pandas.slots import History
+from claude_batch_pandas.votes import counted
 
 
 class Matched(NamedTuple):
@@ -28,11 +33,13 @@ class Matched(NamedTuple):
     Attributes
     ----------
     places : list of (int or Reason)
-        The unique request of each row, or why it has none.
+        The unique request of each row, or why it has none; of each vote, where there are several.
     unasked : list of int
-        Positions of rows that ask what the run did not.
+        Which of them ask what the run did not.
     asking : int
-        Rows that ask anything.
+        How many ask anything.
+    votes : int
+        Per row.
     warning : str
         What to say about the rows that the run did not ask; empty when there are none.
     """
@@ -41,14 +48,16 @@ class Matched(NamedTuple):
     unasked: list[int]
     asking: int
     warning: str = ""
+    votes: int = 1
     digests: Mapping[int, bytes] = MappingProxyType({})  # whole content hashes by request
 
     def results(self, answers: Sequence[Result]) -> list[Result]:
         """Return one result per row from those of the unique requests."""
-        return [
+        each = [
             answers[place] if isinstance(place, int) else Result(place.status, error=place.why)
             for place in self.places
         ]
+        return counted(each, self.votes)
 
 
 def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None) -> Matched:
@@ -70,7 +79,8 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
         When what was asked is not known.
     """
     recipe = asked or _kept_recipe(record, engine)
-    renderer = renderer_for(frames.source_of(df, recipe), recipe)
+    history, recipe = history_of(df, recipe, engine)
+    renderer = prepare(df, recipe, lambda: engine, history=history, may_ask=False)
     if record.attached and record.state is not RunState.ENDED:
         # Its custom_ids are seen in its results only.
         return match(renderer, {}, DIGEST_SIZE, Reason(RowStatus.PROCESSING, "no result yet"))
@@ -86,6 +96,38 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
         stranger = Reason(RowStatus.ERRORED, UNREADABLE)
     matched = match(renderer, requests, size, stranger)
     return matched._replace(warning=_check(matched, record, len(requests), unread))
+
+
+def history_of(df: Any, recipe: Recipe, engine: Engine) -> tuple[History | None, Recipe]:
+    """Return what was said before in the conversation of each row, and the recipe that goes on.
+
+    Rows are found in the earlier run by what they asked there, never by where they stand.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame or pandas.Series
+    recipe : Recipe
+    engine : Engine
+
+    Raises
+    ------
+    InputError
+        When the earlier run is not over, or its requests are not on this disk.
+    ChangedFrameError
+        When the frame shares no row with it.
+    """
+    if not recipe.history:
+        return None, recipe
+    record = engine.store.run(recipe.history)
+    histories.check_history(record)
+    matched = match_frame(df, record, engine, recipe.earlier)
+    places = matched.places[:: matched.votes]
+    said = histories.said_in(record, engine, {i for i in places if isinstance(i, int)})
+    parts = [place if isinstance(place, Reason) else said[place] for place in places]
+    if recipe.system is None:  # the conversation goes on as it began
+        earlier = recipe.earlier or engine.reader().recipe(record.id)
+        recipe = replace(recipe, system=earlier.system)
+    return History(parts), recipe
 
 
 def match(
@@ -123,7 +165,8 @@ def match(
             else:
                 digests[place] = digest
             places.append(stranger if place is None else place)
-    return Matched(places, unasked, asking, digests=digests)
+    votes = renderer.recipe.output.votes
+    return Matched(places, unasked, asking, votes=votes, digests=digests)
 
 
 def keep_digests(record: RunRecord, engine: Engine, matched: Matched, answers: Answers) -> None:
@@ -156,7 +199,8 @@ def _foreign(record: RunRecord, engine: Engine) -> int:
 
 def _check(matched: Matched, record: RunRecord, known: int, unread: int) -> str:
     """Return what to say about rows that a run did not ask; refuse a frame that shares none."""
-    strangers, rows = len(matched.unasked), len(matched.places)
+    votes = matched.votes
+    strangers, rows = -(-len(matched.unasked) // votes), len(matched.places) // votes
     if not strangers:
         return ""
     if unread:
@@ -170,7 +214,7 @@ def _check(matched: Matched, record: RunRecord, known: int, unread: int) -> str:
             f"claude_batch_pandas.run({record.id!r}).result() for a frame indexed by custom_id."
         )
         raise ChangedFrameError(msg)
-    if strangers == matched.asking:
+    if len(matched.unasked) == matched.asking:
         msg = (
             f"No row of this frame asks what run {record.id} sent ({rows:,} rows here, "
             f"{record.rows:,} there). Pass the frame that was sent, call result() without one, or "
@@ -179,6 +223,6 @@ def _check(matched: Matched, record: RunRecord, known: int, unread: int) -> str:
         raise ChangedFrameError(msg)
     return (
         f"{strangers:,} of {rows:,} rows ask what run {record.id} did not, the first at position "
-        f"{matched.unasked[0]}; they are skipped here. Run the cell again to ask them: only what "
+        f"{matched.unasked[0] // votes}; they are skipped here. Run the cell again to ask them: only what "
         "is new is sent."
     )

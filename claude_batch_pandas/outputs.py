@@ -20,6 +20,7 @@ from claude_batch_pandas.results import Result, without_surrogates
 from claude_batch_pandas.schemas import VALUE, Json, Misfit, Schema, from_json, resolve, schema_of
 
 LARGEST = 2**63 - 1  # what a column of integers holds
+ANSWER_TOOL = "answer"  # the tool through which models without JSON schemas give typed answers
 KINDS_OF_NULL = ({"type": "null"}, {"const": None}, {"enum": [None]})
 _GAP = re.compile(r"[\s_-]+")
 
@@ -66,18 +67,24 @@ class Output:
         Whether each property is a column of its own.
     flags : tuple of str
         Of an answer that is a list of choices, those that become a column of true and false each.
+    has_tools : bool
+        Whether an answer may be the input of a tool, an object beside texts.
+    votes : int
+        How often each row is asked; with several, how many agree is a column.
     """
 
     name: str
     schema: Schema | None = None
     expand: bool = True
     flags: tuple[str, ...] = ()
+    has_tools: bool = False
+    votes: int = 1
 
     @property
     def fields(self) -> list[Field]:
         """The columns of answers."""
         if self.schema is None:
-            return [Field(self.name)]
+            return [Field(self.name, Kind.OBJECT if self.has_tools else Kind.TEXT)]
         if self.flags:
             return [Field(flag, Kind.BOOLEAN) for flag in self.flags]
         whole = self.schema.json
@@ -89,14 +96,17 @@ class Output:
 
     @property
     def columns(self) -> list[str]:
-        """The names of all columns: of answers, of the status and of the error."""
-        return [*(field.name for field in self.fields), f"{self.name}_status", f"{self.name}_error"]
+        """The names of all columns: of answers, of agreement, of the status and of the error."""
+        after = ("agreement", "status", "error")[self.votes == 1 :]
+        return [*(field.name for field in self.fields), *(f"{self.name}_{word}" for word in after)]
 
-    def dump(self) -> Json | None:
+    def dump(self) -> Json:
         """Return what is kept of it on disk: Python types are not."""
+        kept: Json = {"has_tools": self.has_tools, "votes": self.votes}
         if self.schema is None:
-            return None
+            return kept
         return {
+            **kept,
             "json": self.schema.json,
             "is_wrapped": self.schema.is_wrapped,
             "expand": self.expand,
@@ -108,14 +118,21 @@ class Output:
         """Return what `dump` kept; values are then checked by the JSON schema alone."""
         if kept is None:
             return cls(name)
+        has_tools, votes = kept.get("has_tools", False), kept.get("votes", 1)
+        if "json" not in kept:
+            return cls(name, has_tools=has_tools, votes=votes)
         schema = dataclasses.replace(from_json(kept["json"]), is_wrapped=kept["is_wrapped"])
-        return cls(name, schema, kept["expand"], tuple(kept["flags"]))
+        return cls(name, schema, kept["expand"], tuple(kept["flags"]), has_tools, votes)
 
     def read(self, result: Result) -> Result:
         """Return a result with its value; one that does not fit says why."""
         if self.schema is None or result.status is not RowStatus.SUCCEEDED:
             return result
-        value, is_cut = _decode(result.text or "")
+        if result.tool is not None and result.tool != ANSWER_TOOL:
+            why = f"the model called the tool {result.tool!r} instead of answering"
+            return result.with_value(None).failed(RowStatus.INVALID, why)
+        value, is_cut = _decode(result.text or "") if result.tool is None else (result.value, False)
+        result = result.with_value(None)
         if is_cut:
             return result.failed(RowStatus.TRUNCATED, "the answer ends within its JSON")
         if isinstance(value, Misfit):
@@ -129,8 +146,10 @@ class Output:
 
     def cells(self, results: Sequence[Result]) -> list[list[Any]]:
         """Return the cells of each column of answers, one per result; None is missing."""
-        if self.schema is None:
+        if self.schema is None and not self.has_tools:
             return [[_text(result) for result in results]]
+        if self.schema is None:
+            return [[_tool_or_text(result) for result in results]]
         values = [result.value for result in results]
         if self.flags:
             chosen = [None if value is None else set(map(str, value[VALUE])) for value in values]
@@ -167,7 +186,13 @@ class Output:
 
 
 def output_of(
-    name: Any, schema: Any = None, *, expand: bool = True, flags: tuple[str, ...] = ()
+    name: Any,
+    schema: Any = None,
+    *,
+    expand: bool = True,
+    flags: tuple[str, ...] = (),
+    has_tools: bool = False,
+    votes: int = 1,
 ) -> Output:
     """Return the columns that a call asks for.
 
@@ -182,7 +207,8 @@ def output_of(
     if not name.isprintable():
         msg = f"output={name!r} has characters that cannot be printed; use a plain name."
         raise InputError(msg)
-    output = Output(name, None if schema is None else schema_of(schema), expand, flags)
+    known = None if schema is None else schema_of(schema)
+    output = Output(name, known, expand, flags, has_tools and known is None, votes)
     columns = output.columns
     twice = [column for column in columns if columns.count(column) > 1]
     if twice:
@@ -199,6 +225,12 @@ def _text(result: Result) -> str | None:
     if result.status is RowStatus.SUCCEEDED:
         return result.text
     return result.text or None if result.status is RowStatus.TRUNCATED else None
+
+
+def _tool_or_text(result: Result) -> Any:
+    """Return the input of the tool that was called, or the text."""
+    is_call = result.tool is not None and result.status is RowStatus.SUCCEEDED
+    return result.value if is_call else _text(result)
 
 
 def _field(name: str, node: Any, whole: Json) -> Field:

@@ -21,7 +21,8 @@ from claude_batch_pandas.catalog import OWN, Place
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.records import RunRecord, Scope, Shard
-from claude_batch_pandas.rendering import Reason, Rendered, Renderer
+from claude_batch_pandas.rendered import Reason, Rendered
+from claude_batch_pandas.rendering import Renderer
 from claude_batch_pandas.requests import MAX_REQUESTS
 from claude_batch_pandas.sharding import (
     BODY_HEAD,
@@ -129,9 +130,14 @@ class Planner:
         LedgerError
             When the disk refuses; the draft is deleted.
         """
-        rows = len(self.renderer.source)
+        votes = self.renderer.recipe.output.votes
+        rows = len(self.renderer.source) * votes
         if rows > MAX_REQUESTS:
-            msg = f"The frame has {rows:,} rows; one run holds {MAX_REQUESTS:,}. Split the frame."
+            times = f" (asked {votes} times each)" if votes > 1 else ""
+            msg = (
+                f"The frame has {rows // votes:,} rows{times}; one run holds {MAX_REQUESTS:,}. "
+                "Split the frame."
+            )
             raise InputError(msg)
         self._totals = totals(rows, self.shard_size, self.max_in_flight)
         with contextlib.ExitStack() as undo:
@@ -241,7 +247,7 @@ class Planner:
         record = replace(
             self.record,
             scope=scope,
-            rows=len(self._rows),
+            rows=len(self._rows) // self.renderer.recipe.output.votes,
             requests=len(self._seen),
             sources=tuple(self._sources),
             reasons=tuple((str(status), why) for status, why in self._reasons),

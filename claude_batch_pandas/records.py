@@ -119,6 +119,8 @@ class Shard:
     counts: Counts | None = None
     results_sha256: str | None = None
     complete: bool = True  # False when some rows have no readable result
+    live: bool = False  # its one request goes through the Messages API, at the live price
+    shape: str = ""  # of a canary: what its answer proves about the requests like it
 
     @property
     def is_open(self) -> bool:
@@ -179,6 +181,7 @@ class RunRecord:
     on_unknown: str = "resend"  # what to do when a submission cannot be found: ON_UNKNOWN
     max_attempts: int = 3  # batches that a row may be part of by itself
     keep_requests: bool = True  # False: their bodies go as soon as the API has them
+    warm: bool = False  # one request goes first, alone, and fills the prompt cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

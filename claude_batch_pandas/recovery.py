@@ -24,7 +24,7 @@ from claude_batch_pandas.exceptions import NOT_FOUND, APIError
 from claude_batch_pandas.lines import lines_of
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.records import Batch, RowStatus, RunRecord
-from claude_batch_pandas.rendering import Reason, Rendered
+from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.results import UNREADABLE, Result, read_tags
 
 UNANSWERED = Reason(

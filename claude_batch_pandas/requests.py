@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.templates import Prompt, Text
+from claude_batch_pandas.slots import Column
+from claude_batch_pandas.templates import Prompt, Slot, Text, slots_in
 
 CUSTOM_ID = re.compile(rb"([0-9a-f]{16})-([0-9]{2})-([0-9]{8})-([0-9a-f]{16})")
 DIGEST_SIZE = 16  # bytes of SHA-256 that identify a request; 2**-128 is never by chance
@@ -41,13 +42,20 @@ class Encoded(NamedTuple):
     digests: list[bytes | None]  # content hashes
 
 
+class Place(NamedTuple):
+    """Where in a request something varies: in which parameter, and by what."""
+
+    param: str
+    slot: Slot
+
+
 class Encoder:
     """Encodes the requests of one run.
 
     Parameters
     ----------
     params : mapping
-        Every Messages parameter but `messages` and `system`, constant over the rows.
+        Every Messages parameter but `messages` and `system`; a `Column` stands for what varies.
     prompt : Prompt
     betas : sequence of str
         The ``anthropic-beta`` header; part of the content hash, since it changes the answer.
@@ -56,6 +64,8 @@ class Encoder:
     ----------
     head : bytes
         What the params of every request begin with.
+    places : list of Place
+        What varies, in the order of the bytes.
 
     Raises
     ------
@@ -66,28 +76,36 @@ class Encoder:
     def __init__(
         self, params: Mapping[str, Any], prompt: Prompt, betas: Sequence[str] = ()
     ) -> None:
-        pieces = _splice(params, prompt)
+        whole = _whole(params, prompt)
+        pieces = _splice(whole)
+        self.places = [Place(name, slot) for name, value in whole for slot in slots_in(value)]
+        self._is_text = [isinstance(place.slot, Text) for place in self.places]
         self.head = pieces[0]
         self._gaps = pieces[1:]
         # The bytes before the first varying text are hashed once; a copy goes on per row.
         self._hash = hashlib.sha256(self.head)
         self._betas = _beta_bytes(betas)
 
-    def encode(self, texts: Sequence[Sequence[str]]) -> Encoded:
+    def encode(self, parts: Sequence[Sequence[Any]]) -> Encoded:
         """Encode one request per row.
 
         Parameters
         ----------
-        texts : sequence of sequence of str
-            One sequence of rendered texts per `Text` of the prompt, all of one length.
+        parts : sequence of sequence
+            What stands in each of the `places`, all of one length: rendered texts (str) in that of
+            a `Text`, else JSON (bytes).
         """
         try:
-            tails: list[bytes | None] = [
-                *self._splice(*(map(orjson.dumps, part) for part in texts))
-            ]
+            tails: list[bytes | None] = [*self._splice(*self._quoted(parts))]
         except TypeError:  # a lone surrogate; find the rows that have one
-            tails = [self._splice_one(row) for row in zip(*texts, strict=True)]
+            tails = [self._splice_one(row) for row in zip(*parts, strict=True)]
         return Encoded(tails, self._digests(tails))
+
+    def _quoted(self, parts: Sequence[Sequence[Any]]) -> list[Iterable[bytes]]:
+        return [
+            map(orjson.dumps, part) if is_text else part
+            for part, is_text in zip(parts, self._is_text, strict=True)
+        ]
 
     def constant(self) -> Encoded:
         """Encode the one request of a prompt without varying texts."""
@@ -101,9 +119,9 @@ class Encoder:
         pattern = b"".join(b"%b" + gap.replace(b"%", b"%%") for gap in self._gaps)
         return [pattern % row for row in zip(*quoted, strict=True)]
 
-    def _splice_one(self, row: Sequence[str]) -> bytes | None:
+    def _splice_one(self, row: Sequence[Any]) -> bytes | None:
         try:
-            (tail,) = self._splice(*([orjson.dumps(text)] for text in row))
+            (tail,) = self._splice(*self._quoted([[part] for part in row]))
         except TypeError:
             return None
         return tail
@@ -247,8 +265,14 @@ def with_max_tokens(request: bytes, limit: int) -> bytes:
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+def check_params(params: Mapping[str, Any], least: int = 1) -> dict[str, Any]:
     """Return the params as a plain dict, or say which one no request can carry.
+
+    Parameters
+    ----------
+    params : mapping
+    least : int
+        Tokens that `max_tokens` has at least.
 
     Raises
     ------
@@ -259,27 +283,34 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(limit, numbers.Integral) and not isinstance(limit, bool):
         limit = int(limit)  # NumPy's integers are welcome, but JSON has no word for them
         params = {**params, "max_tokens": limit}
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= least
+    if not is_count and not isinstance(limit, Column):
         msg = f"max_tokens must be a whole number of at least 1, not {limit!r}."
         raise InputError(msg)
-    if not isinstance(params.get("model"), str) or not params["model"].strip():
-        msg = f"model must be a name such as 'claude-haiku-5-5', not {params.get('model')!r}."
+    model = params.get("model")
+    if not isinstance(model, Column) and (not isinstance(model, str) or not model.strip()):
+        msg = f"model must be a name such as 'claude-haiku-5-5', not {model!r}."
         raise InputError(msg)
     for name, value in params.items():
         if not isinstance(name, str):
             msg = f"params has the key {name!r}, a {type(name).__name__}; parameters have names, such as 'metadata'."
             raise InputError(msg)
-        _dump(name, value)
+        _emit(name, value, [bytearray()])
     return dict(params)
 
 
-def _splice(params: Mapping[str, Any], prompt: Prompt) -> list[bytes]:
-    """Return the constant bytes between the varying texts; one more than there are texts."""
+def _whole(params: Mapping[str, Any], prompt: Prompt) -> list[tuple[str, Any]]:
+    """Return all parameters of a request in the order in which they are sent."""
     whole = {**params, "messages": prompt.messages}
     if prompt.system is not None:
         whole["system"] = prompt.system
+    return _ordered(whole)
+
+
+def _splice(whole: Sequence[tuple[str, Any]]) -> list[bytes]:
+    """Return the constant bytes between what varies; one more than there are places."""
     pieces = [bytearray(b"{")]
-    for i, (name, value) in enumerate(_ordered(whole)):
+    for i, (name, value) in enumerate(whole):
         pieces[-1] += b"," * (i > 0) + _dump("a parameter name", name) + b":"
         _emit(name, value, pieces)
     pieces[-1] += b"}"
@@ -296,16 +327,16 @@ def _ordered(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _emit(name: str, value: Any, pieces: list[bytearray]) -> None:
-    """Append the JSON of a value; a `Text` ends the piece and begins another."""
-    if isinstance(value, Text):
+    """Append the JSON of a value; what varies ends the piece and begins another."""
+    if isinstance(value, Slot):
         pieces.append(bytearray())
-    elif isinstance(value, Mapping) and _has_text(value):
+    elif isinstance(value, Mapping) and _varies(value):
         pieces[-1] += b"{"
         for i, (key, item) in enumerate(value.items()):
             pieces[-1] += b"," * (i > 0) + _dump(name, str(key)) + b":"
             _emit(name, item, pieces)
         pieces[-1] += b"}"
-    elif isinstance(value, list) and _has_text(value):
+    elif isinstance(value, list | tuple) and _varies(value):
         pieces[-1] += b"["
         for i, item in enumerate(value):
             pieces[-1] += b"," * (i > 0)
@@ -315,12 +346,8 @@ def _emit(name: str, value: Any, pieces: list[bytearray]) -> None:
         pieces[-1] += _dump(name, value)
 
 
-def _has_text(value: Any) -> bool:
-    parts: Iterable[Any] = value.values() if isinstance(value, Mapping) else value
-    return any(
-        isinstance(part, Text) or (isinstance(part, Mapping | list) and _has_text(part))
-        for part in parts
-    )
+def _varies(value: Any) -> bool:
+    return next(slots_in(value), None) is not None
 
 
 def _dump(name: str, value: Any) -> bytes:

@@ -152,7 +152,7 @@ def retry_shards(
     """
     attempt = _next_attempt(max(latest, *(shard.attempt for shard in shards)))
     made: list[Shard] = []
-    lines = _latest_lines(spool, record, shards, frozenset(ordinals))
+    lines = latest_lines(spool, record, shards, frozenset(ordinals))
     for ordinal, limit in limits.items():
         lines[ordinal] = with_max_tokens(lines[ordinal], limit)
     pending: list[tuple[int, bytes]] = []
@@ -187,9 +187,16 @@ def _requests(spool: Spool, shard: Shard) -> Iterator[bytes]:
             yield line.removesuffix(b",")
 
 
-def _latest_lines(
+def latest_lines(
     spool: Spool, record: RunRecord, shards: Sequence[Shard], wanted: frozenset[int]
 ) -> dict[int, bytes]:
+    """Return some of a run's own requests by ordinal, as they were last planned.
+
+    Raises
+    ------
+    LedgerError
+        When the request bodies are gone.
+    """
     lines: dict[int, bytes] = {}
     for shard in shards:
         folder = spool.folder(shard.run_id)

@@ -34,6 +34,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 class _Part(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
+    name: str | None = None  # of the tool in a tool_use block
+    input: Any = None
 
 
 class _CacheCreation(msgspec.Struct, gc=False):
@@ -103,7 +105,13 @@ class Result(msgspec.Struct, gc=False, frozen=True):
     model: str | None = None
     request_id: str | None = None
     usage: Usage | None = None
-    value: Any = None  # what the answer becomes by its schema
+    value: Any = None  # what the answer becomes by its schema; before that, a tool's input
+    tool: str | None = None  # the tools that the model called, by name
+    agreement: float | None = None  # the share of a row's answers that say the same
+
+    def with_agreement(self, share: float) -> Result:
+        """Return it as the winner among several answers of a row."""
+        return msgspec.structs.replace(self, agreement=share)
 
     def with_value(self, value: Any) -> Result:
         """Return it with what the answer becomes."""
@@ -301,7 +309,14 @@ def _answer(message: _Message) -> Result:
         status, error = RowStatus.TRUNCATED, CUT[reason]
     told = (reason, message.model, message.id)
     reason, model, request_id = (None if word is None else plain(word) for word in told)
-    return Result(status, text, error, None, reason, model, request_id, message.usage)
+    calls = [part for part in content if part.type == "tool_use"]
+    if not calls:
+        return Result(status, text, error, None, reason, model, request_id, message.usage)
+    names = ", ".join(plain(part.name or "") for part in calls)
+    value = calls[0].input
+    if len(calls) > 1:
+        value = [{"name": part.name, "input": part.input} for part in calls]
+    return Result(status, text, error, None, reason, model, request_id, message.usage, value, names)
 
 
 def _error(error: _Error | None) -> Result:

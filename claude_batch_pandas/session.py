@@ -26,19 +26,24 @@ from claude_batch_pandas.clock import Clock, SystemClock
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
 from claude_batch_pandas.folders import place_warning
-from claude_batch_pandas.functions import FunctionRenderer, renderer_for
+from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.handles import Run
+from claude_batch_pandas.knowledge import Knowledge
+from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.planning import INDEX, Draft, Planner
+from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope
-from claude_batch_pandas.rendering import AT, Rendered, Renderer
+from claude_batch_pandas.rendered import Rendered
+from claude_batch_pandas.rendering import AT, Recipe, Renderer
 from claude_batch_pandas.report import Preview
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.settings import PROGRESS, options
 from claude_batch_pandas.sharding import check_shard_size
 from claude_batch_pandas.spool import Spool, write_sealed
 from claude_batch_pandas.store import Store
+from claude_batch_pandas.uploads import Uploads
 from claude_batch_pandas.workers import Crew
 
 if TYPE_CHECKING:
@@ -57,12 +62,18 @@ _SALT = secrets.token_bytes(32)
 
 def submit(data: Any, call: Call) -> Run:
     """Plan a call over a frame or Series, begin to send it, and return at once."""
-    recipe = recipe_of(call)
+    recipe = recipe_of(call)  # what is wrong with it by the shipped table is told of at once
     frames.check_output(data, recipe.output, replace=call.replace)
     check_shard_size(call.shard_size)
     hook_for(call.progress)  # a wrong one is told of before anything is sent
-    renderer = renderer_for(frames.source_of(data, recipe), recipe)
-    _refuse_own_output(renderer, recipe.output)
+    desk = _Desk(call.client)
+    renderer, blocks, asks = _prepared(data, recipe, desk)
+    if asks:
+        desk.connect()  # without credentials, nothing is written either
+        known = recipe_of(call, Knowledge(desk.engine), Uploads(desk.engine))
+        if not recipe.asks_like(known):  # as the API itself tells of the model
+            renderer, blocks, asks = _prepared(data, known, desk)
+    recipe = renderer.recipe
     if renderer.is_constant:
         warnings.warn(
             "The template uses no column, so every row asks the same. "
@@ -72,10 +83,7 @@ def submit(data: Any, call: Call) -> Run:
         )
     if words := cache_warning(call):
         warnings.warn(words, UserWarning, stacklevel=4)
-    blocks, asks = _peek(renderer.blocks())
-    if asks:
-        _connector(call.client)()  # without credentials, nothing is written either
-    engine = build_engine(call.client)
+    engine = desk.engine()
     record = record_of(recipe, call, engine.clock.now())
     index = indexes.dump(data.index)
     with locks.held(engine.store.home / locks.PLANNING):
@@ -96,8 +104,48 @@ def submit(data: Any, call: Call) -> Run:
                 engine.store.set_policy(asked, call.on_unknown)
         if not call.keep_requests:
             engine.store.drop_requests(run_id)
+    if renderer.remark:
+        warnings.warn(renderer.remark, UserWarning, stacklevel=4)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
     return run.start()
+
+
+class _Desk:
+    """The engine of one call, built when it is first needed.
+
+    Parameters
+    ----------
+    sdk : anthropic.Anthropic or None
+    """
+
+    def __init__(self, sdk: Any) -> None:
+        self._sdk = sdk
+        self.connect = _connector(sdk)
+        self._engine: Engine | None = None
+
+    def engine(self) -> Engine:
+        """Return the engine."""
+        if self._engine is None:
+            self._engine = build_engine(self._sdk)
+        return self._engine
+
+    def signed(self) -> Engine:
+        """Return the engine when there is something to sign with; else nothing is written."""
+        self.connect()
+        return self.engine()
+
+
+def _prepared(
+    data: Any, recipe: Recipe, desk: _Desk
+) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], bool]:
+    """Return what renders the rows, its blocks, and whether any row asks anything."""
+    history = None
+    if recipe.history:
+        history, recipe = history_of(data, recipe, desk.engine())
+    renderer = prepare(data, recipe, desk.signed, history=history)
+    _refuse_own_output(renderer, recipe.output)
+    blocks, asks = _peek(renderer.blocks())
+    return renderer, blocks, asks
 
 
 def batch(data: Any, call: Call) -> pd.DataFrame:
@@ -111,8 +159,10 @@ def preview(data: Any, call: Call, n: Any) -> Preview:
         msg = f"n must be a whole number of at least 1, not {n!r}."
         raise InputError(msg)
     df = frames.as_frame(data)
-    recipe = recipe_of(call)
-    renderer = renderer_for(frames.source_of(data, recipe), recipe)
+    recipe, history = recipe_of(call), None
+    if recipe.history:
+        history, recipe = history_of(data, recipe, build_engine(call.client))
+    renderer = prepare(data, recipe, history=history)
     requests: list[dict[str, Any]] = []
     notes: list[str] = []
     position = 0

@@ -88,6 +88,7 @@ CHECKS: Mapping[str, tuple[Any, Callable[[str, Any], Any]]] = {
     "max_cost_per_day": (None, _positive_or_none),
     "confirm_above": (10.0, _positive_or_none),
     "progress": ("auto", _progress),
+    "canary": (True, _yes_or_no),
     "allow_http": (False, _yes_or_no),
 }
 ENVIRONMENT = {"model": "CLAUDE_BATCH_MODEL"}
@@ -116,6 +117,8 @@ class Options:
     max_cost_per_day, confirm_above : float or None
         US dollars. Kept, but not enforced yet: nothing is refused or asked because of them.
     progress : {"auto", "bar", "log", "none"} or callable, default "auto"
+    canary : bool, default True
+        Ask one row of a large run at once, at the live price, before the others are sent.
     allow_http : bool, default False
         Send the key and the prompts to an unencrypted address of another machine, too.
 
@@ -143,6 +146,7 @@ class Options:
     max_cost_per_day: float | None
     confirm_above: float | None
     progress: Any
+    canary: bool
     allow_http: bool
 
     def __init__(self) -> None:

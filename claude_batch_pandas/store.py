@@ -6,7 +6,6 @@ transaction, on disk before the call returns. It holds no prompt, no answer and 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from claude_batch_pandas.database import Connection, Database, insert
 from claude_batch_pandas.exceptions import LedgerError, RunNotFoundError
 from claude_batch_pandas.folders import make_home
+from claude_batch_pandas.memory import Memory
 from claude_batch_pandas.records import (
     Batch,
     RunRecord,
@@ -38,7 +38,7 @@ FILE = "ledger.sqlite3"
 OWNED = "SELECT run_id, batch_id FROM shards UNION ALL SELECT run_id, batch_id FROM twins"
 
 
-class Store:
+class Store(Memory):
     """The ledger's database.
 
     Parameters
@@ -55,7 +55,7 @@ class Store:
     def __init__(self, home: Path) -> None:
         make_home(home)
         self.home = home
-        self._database = Database(home / FILE)
+        super().__init__(Database(home / FILE))
 
     def check(self) -> None:
         """Refuse a database that was changed by anybody but SQLite, however recently.
@@ -376,36 +376,6 @@ class Store:
             )
             if shard.state not in {ShardState.PLANNED, ShardState.WITHDRAWN}:  # those were not sent
                 insert(database, "twins", twin_row(twin_of(shard)))
-
-    # Scopes
-
-    def scope(self, origin: str, fingerprint: str) -> Scope | None:
-        """Return the scope a credential was last seen to belong to."""
-        with self._database.reading() as database:
-            row = database.execute(
-                "SELECT origin, organization, workspace FROM scopes "
-                "WHERE origin = ? AND fingerprint = ?",
-                (origin, fingerprint),
-            ).fetchone()
-        return None if row is None else Scope(*row)
-
-    def remember_scope(self, fingerprint: str, scope: Scope) -> None:
-        """Remember the scope of a credential by the credential's keyed hash."""
-        with self._database.writing() as database:
-            database.execute(
-                "INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?, NULL)",
-                (scope.origin, fingerprint, scope.organization, scope.workspace),
-            )
-
-    def secret(self) -> bytes:
-        """Return the random bytes that key this ledger's fingerprints."""
-        with self._database.writing() as database:
-            database.execute(
-                "INSERT OR IGNORE INTO secrets VALUES ('fingerprint', ?, NULL)",
-                (secrets.token_bytes(32),),
-            )
-            row = database.execute("SELECT value FROM secrets WHERE name = 'fingerprint'")
-            return bytes(row.fetchone()["value"])
 
     def _update(self, shard: Shard, **values: Any) -> None:
         with self._database.writing() as database:

@@ -21,7 +21,10 @@ from claude_batch_pandas.records import (
 
 Row = Any  # whatever dict() makes columns and values of; sqlite3.Row, to the store
 
-SEALED = ("runs", "shards", "twins", "scopes", "secrets")  # tables whose rows carry their own hash
+FIRST_SEALED = ("runs", "shards", "twins", "scopes", "secrets")
+REMEMBERED = ("models", "files", "shapes")
+SEALED = FIRST_SEALED + REMEMBERED  # tables whose rows carry their own hash
+SEALS = 3  # the version from which they do
 
 
 def _sealing(table: str) -> Sequence[str]:
@@ -115,7 +118,46 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             PRIMARY KEY (run_id, number, attempt)
         ) STRICT
         """,
-        *(statement for table in SEALED for statement in _sealing(table)),
+        *(statement for table in FIRST_SEALED for statement in _sealing(table)),
+    ),
+    (
+        "ALTER TABLE shards ADD COLUMN live INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE shards ADD COLUMN shape TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN warm INTEGER NOT NULL DEFAULT 0",
+        # A column more is another hash.
+        "UPDATE shards SET seal = NULL",
+        "UPDATE runs SET seal = NULL",
+        """
+        CREATE TABLE models (
+            origin TEXT NOT NULL,
+            model TEXT NOT NULL,
+            told_at REAL NOT NULL,
+            info TEXT NOT NULL,
+            PRIMARY KEY (origin, model)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE files (
+            origin TEXT NOT NULL,
+            organization TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            file_id TEXT NOT NULL,
+            sent_at REAL NOT NULL,
+            PRIMARY KEY (origin, organization, workspace, sha256)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE shapes (
+            origin TEXT NOT NULL,
+            organization TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            shape TEXT NOT NULL,
+            passed_at REAL NOT NULL,
+            PRIMARY KEY (origin, organization, workspace, shape)
+        ) STRICT
+        """,
+        *(statement for table in REMEMBERED for statement in _sealing(table)),
     ),
 )
 
@@ -154,6 +196,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "on_unknown": run.on_unknown,
         "max_attempts": run.max_attempts,
         "keep_requests": int(run.keep_requests),
+        "warm": int(run.warm),
     }
 
 
@@ -168,6 +211,7 @@ def read_run(row: Row) -> RunRecord:
     values["cancel"] = bool(values["cancel"])
     values["attached"] = bool(values["attached"])
     values["keep_requests"] = bool(values["keep_requests"])
+    values["warm"] = bool(values["warm"])
     return RunRecord(scope=scope, **values)
 
 
@@ -186,6 +230,8 @@ def shard_row(shard: Shard) -> dict[str, Any]:
         "created_at": shard.created_at,
         "expires_at": shard.expires_at,
         "complete": int(shard.complete),
+        "live": int(shard.live),
+        "shape": shard.shape,
     }
 
 
@@ -195,6 +241,7 @@ def read_shard(row: Row) -> Shard:
     values["betas"] = tuple(json.loads(values["betas"]))
     values["state"] = ShardState(values["state"])
     values["complete"] = bool(values["complete"])
+    values["live"] = bool(values["live"])
     counts = values["counts"]
     values["counts"] = None if counts is None else Counts(**json.loads(counts))
     return Shard(**values)

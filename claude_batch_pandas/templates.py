@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from claude_batch_pandas.blocks import Media
 from claude_batch_pandas.exceptions import MissingColumnError, TemplateError
+from claude_batch_pandas.slots import ROLES, Column, History
 
-ROLES = frozenset({"user", "assistant", "system"})
 SHOWN = 20  # names an error message lists before it says how many more there are
 
 
@@ -97,18 +98,46 @@ class Text:
 class Prompt:
     """A parsed template: `messages` and `system` as the API takes them, with `Text` in place."""
 
-    messages: list[Any]
+    messages: Any  # a list, or the `Column` that holds one per row
     system: Any  # None, a string, a Text, or a list of blocks
 
     @property
     def texts(self) -> list[Text]:
         """Every templated text, in the order of the request's JSON (system first)."""
-        return [*_walk(self.system), *_walk(self.messages)]
+        return [slot for slot in self.slots if isinstance(slot, Text)]
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Everything that varies by row, in the same order."""
+        return [*slots_in(self.system), *slots_in(self.messages)]
 
     @property
     def columns(self) -> list[str]:
-        """The columns that any text uses, each once."""
-        return list(dict.fromkeys(column for text in self.texts for column in text.columns))
+        """The columns that anything uses, each once."""
+        return columns_of(self.slots)
+
+    def after(self, history: History) -> Prompt:
+        """Return it as what goes on after a conversation.
+
+        Raises
+        ------
+        TemplateError
+        """
+        if not isinstance(self.messages, list):
+            msg = "history= goes before a message that you write; a column of messages is whole."
+            raise TemplateError(msg)
+        return Prompt([history, *self.messages], self.system)
+
+
+Slot = Text | Column | Media | History
+
+
+def columns_of(slots: Sequence[Slot]) -> list[str]:
+    """Return the columns that any slot uses, each once."""
+    used = (
+        slot.columns if isinstance(slot, Text) else filter(None, (slot.column,)) for slot in slots
+    )
+    return list(dict.fromkeys(column for columns in used for column in columns))
 
 
 def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
@@ -116,8 +145,9 @@ def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
 
     Parameters
     ----------
-    template : str or list of dict
-        Text, or messages ``{"role": ..., "content": ...}`` whose text is templated.
+    template : str, list or Column
+        Text; messages ``{"role": ..., "content": ...}`` whose text is templated; the texts and
+        blocks of one user message; or the column that holds the messages.
     system : str, list of dict or None
         Likewise; None for no system prompt.
     columns : sequence of str
@@ -134,12 +164,31 @@ def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
         if not template.strip():
             msg = "The template is empty. Write the prompt, with {column} where a value belongs."
             raise TemplateError(msg)
-        messages: list[Any] = [{"role": "user", "content": parse_text(template, columns)}]
+        messages: Any = [{"role": "user", "content": parse_text(template, columns)}]
+    elif isinstance(template, Column):
+        messages = template
     elif isinstance(template, list | tuple) and template:
-        messages = [_message(i, message, columns) for i, message in enumerate(template)]
+        messages = [
+            _message(i, message, columns) for i, message in enumerate(as_messages(template))
+        ]
     else:
         raise wrong_template(template)
     return Prompt(messages, None if system is None else _content("system", system, columns))
+
+
+def as_messages(template: Sequence[Any]) -> Sequence[Any]:
+    """Return messages as they are, and texts and blocks as the one user message they make."""
+    is_content = any(
+        isinstance(part, str | Media) or (isinstance(part, Mapping) and "role" not in part)
+        for part in template
+    )
+    are_messages = any(isinstance(part, Mapping) and "role" in part for part in template)
+    if not is_content or are_messages:
+        return template
+    content = [
+        {"type": "text", "text": part} if isinstance(part, str) else part for part in template
+    ]
+    return [{"role": "user", "content": content}]
 
 
 def wrong_template(template: Any) -> TemplateError:
@@ -321,6 +370,10 @@ def _text(where: str, text: str, columns: Sequence[str]) -> Text | str:
 
 
 def _block(where: str, block: Any, columns: Sequence[str]) -> Any:
+    if isinstance(block, Media):
+        return block
+    if isinstance(block, str):
+        block = {"type": "text", "text": block}
     if not isinstance(block, Mapping) or not isinstance(block.get("type"), str):
         msg = f'A block of {where} must be {{"type": ..., ...}}, not {_kind(block)}.'
         raise TemplateError(msg)
@@ -329,15 +382,16 @@ def _block(where: str, block: Any, columns: Sequence[str]) -> Any:
     return dict(block)
 
 
-def _walk(part: Any) -> Iterator[Text]:
-    if isinstance(part, Text):
+def slots_in(part: Any) -> Iterator[Slot]:
+    """Yield what varies by row in a part of a request, in its order."""
+    if isinstance(part, Slot):
         yield part
     elif isinstance(part, Mapping):
         for value in part.values():
-            yield from _walk(value)
-    elif isinstance(part, list):
+            yield from slots_in(value)
+    elif isinstance(part, list | tuple):
         for value in part:
-            yield from _walk(value)
+            yield from slots_in(value)
 
 
 def _kind(value: Any) -> str:

@@ -224,13 +224,14 @@ def _call(
         if name in more:
             msg = f"{name}= is the verb's own; for another prompt use batch(template=...)."
             raise InputError(msg)
-    model = more.get("model") or options.model
-    params = {**least_thinking(model), **(more.get("params") or {})}
+    given = dict(more.get("params") or {})
+    chosen = more.get("model") or options.model
+    model = chosen if isinstance(chosen, str) else ""  # by row: nothing is known of it
+    is_own = not any(name in more for name in ("thinking", "effort")) and not (
+        given.keys() & {"thinking", "output_config"}
+    )
+    params = {**least_thinking(model), **given} if is_own else given
     settings = {**fixed, **more, "params": params, "system": system}
-    if (
-        tokens is not None
-        and not always_thinks(model)
-        and "thinking" not in (more.get("params") or {})
-    ):
+    if tokens is not None and model and is_own and not always_thinks(model):
         settings.setdefault("max_tokens", tokens)
     return replace(make_call(template, settings), flags=flags)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import anthropic
 import httpx2
+import jsonschema
 import pydantic
 import pytest
 from anthropic.types import Message
@@ -73,7 +74,7 @@ def test_a_message_has_every_field() -> None:
 def test_usage_follows_the_texts_lengths() -> None:
     """Input tokens grow by bytes / 3.1, of system, messages, tools and schemas; images are flat."""
     base = message_of("x").usage.input_tokens
-    image = {"type": "image", "source": {"type": "base64", "data": "A" * 10_000}}
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
     block = {"type": "text", "text": "x"}
 
     assert message_of("é" * 155 + "x").usage.input_tokens == base + 100
@@ -390,6 +391,60 @@ def test_a_tool_is_used_by_rule_or_when_forced(
     assert message.stop_reason == ("tool_use" if name else "end_turn")
     if name == "first":
         assert used[0].input == {"n": 7}
+
+
+ADDRESS = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "zip": {"type": ["string", "null"]}},
+    "required": ["city", "zip"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "t"}])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        {
+            "type": "object",
+            "properties": {
+                "kind": {"type": "string", "enum": ["card", "loan"]},
+                "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+                "tags": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+                "sent": {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]},
+            },
+            "required": ["kind", "stars", "tags", "sent"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"to": {"$ref": "#/$defs/Address"}},
+            "required": ["to"],
+            "$defs": {"Address": ADDRESS},
+        },
+    ],
+)
+def test_a_forced_tools_input_obeys_its_schema(
+    schema: dict[str, Any], choice: dict[str, Any]
+) -> None:
+    """In a batch and at once, on models that think and on those that do not."""
+    asked = {"tools": [{"name": "t", "input_schema": schema}], "tool_choice": choice}
+    web = httpx2.Client(transport=Emulator().transport())
+    client = anthropic.Anthropic(api_key="k", http_client=web)
+    sent: Any = {"max_tokens": 900, "messages": [{"role": "user", "content": "12 cards"}], **asked}
+    for model in (MODEL, "claude-opus-4-8"):
+        for message in (
+            message_of("12 cards", model=model, **asked),
+            client.messages.create(model=model, **sent),
+        ):
+            used: Any = message.content[-1]
+
+            assert message.stop_reason == "tool_use"
+            assert used.type == "tool_use"
+            assert used.name == "t"
+            assert used.id.startswith("toolu_")
+            jsonschema.validate(used.input, schema)
 
 
 def test_the_first_rule_that_matches_wins() -> None:

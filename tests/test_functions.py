@@ -16,7 +16,8 @@ from claude_batch_pandas.emulator import Emulator
 from claude_batch_pandas.exceptions import InputError, MissingValueError, TemplateError
 from claude_batch_pandas.frames import Source
 from claude_batch_pandas.functions import FunctionRenderer, renderer_for
-from claude_batch_pandas.rendering import Recipe, Rendered, Renderer
+from claude_batch_pandas.rendered import Rendered
+from claude_batch_pandas.rendering import Recipe, Renderer
 
 PARAMS = {"model": "claude-haiku-5-5", "max_tokens": 9}
 
@@ -46,7 +47,7 @@ def test_text_messages_and_params_are_taken() -> None:
     """Whatever a function returns becomes the params of its row, merged over the call's."""
     answers = {
         "a": "Say a",
-        "b": [{"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}],
+        "b": [{"role": "user", "content": "b"}, {"role": "system", "content": "c"}],
         "c": {"messages": [{"role": "user", "content": "c"}], "max_tokens": 5, "system": "S"},
     }
     frame = pd.DataFrame({"text": list("abc")})

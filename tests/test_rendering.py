@@ -19,7 +19,8 @@ from claude_batch_pandas.exceptions import (
 )
 from claude_batch_pandas.frames import Source
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.rendering import Reason, Recipe, Renderer
+from claude_batch_pandas.rendered import Reason
+from claude_batch_pandas.rendering import Recipe, Renderer
 from claude_batch_pandas.requests import lines
 from claude_batch_pandas.sharding import ENVELOPE, MAX_BATCH_BYTES
 from tests.strategies import shown_texts, texts

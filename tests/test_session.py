@@ -465,7 +465,7 @@ def test_a_call_whose_key_is_refused_leaves_nothing(
         ({"params": {"betas": None}}, r"params\['betas'\] must be a list of names"),
         ({"params": {"betas": ["a\nb"]}}, r"params\['betas'\] must be a list of names"),
         ({"params": {"system": "x"}}, "params holds 'system'; give it as system="),
-        ({"params": {"stream": True}}, "params holds 'stream'; a batch has no streams"),
+        ({"params": {"stream": True}}, "stream does not exist in batches; leave it out"),
         ({"system": "\ud800"}, "lone surrogate"),
         ({"output": "text", "replace": True}, "reads the column 'text', which output='text' would"),
         ({"shard_size": 0}, "shard_size must be a whole number from 1 to 100,000"),

@@ -328,12 +328,12 @@ def test_template_of_another_type_is_refused(template: Any) -> None:
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        ("hello", r"Message 0 .* must be \{\"role\""),
+        (7, r"Message 0 .* must be \{\"role\""),
         ({"role": "user"}, r"Message 0 .* must be"),
         ({"role": "human", "content": "x"}, "has the role 'human'"),
         ({"role": "user", "content": None}, "content of message 0 must be text or a list"),
         ({"role": "user", "content": []}, "not an empty list"),
-        ({"role": "user", "content": ["x"]}, "A block of message 0 must be"),
+        ({"role": "user", "content": [7]}, "A block of message 0 must be"),
         ({"role": "user", "content": [{"text": "x"}]}, "A block of message 0 must be"),
     ],
 )
@@ -343,7 +343,7 @@ def test_malformed_message_is_refused(message: Any, why: str) -> None:
         parse_prompt([message], None, ["a"])
 
 
-@pytest.mark.parametrize("system", [5, [], ["x"], {"type": "text"}])
+@pytest.mark.parametrize("system", [5, [], [7], {"type": "text"}])
 def test_malformed_system_is_refused(system: Any) -> None:
     """The system prompt is text or a list of blocks."""
     with pytest.raises(TemplateError, match="system must be"):

@@ -17,6 +17,7 @@ from claude_batch_pandas.emulator.models import thinks
 from claude_batch_pandas.emulator.prompts import BYTES_PER_TOKEN, Prompt, read, tokens_of
 from claude_batch_pandas.emulator.rules import Rule
 from claude_batch_pandas.emulator.schemas import SIMULATED, instance
+from claude_batch_pandas.emulator.sources import Find, no_files
 
 _ECHO = 160  # characters of the prompt that an echo repeats
 _LEAST_THOUGHT = 16  # tokens
@@ -38,7 +39,11 @@ _CUT = {"max_tokens", "context_window"}
 
 
 def result(
-    params: Mapping[str, Any], rule: Rule | None, digest: str, cached: CacheUse = UNUSED
+    params: Mapping[str, Any],
+    rule: Rule | None,
+    digest: str,
+    cached: CacheUse = UNUSED,
+    find: Find = no_files,
 ) -> dict[str, Any]:
     """Return the `result` object of one line; `digest` makes its ids unique."""
     rule = rule or _ANSWERED
@@ -55,7 +60,7 @@ def result(
             "type": "errored",
             "error": {"type": "error", "error": error, "request_id": request_id},
         }
-    return {"type": "succeeded", "message": message(params, rule, digest, cached)}
+    return {"type": "succeeded", "message": message(params, rule, digest, cached, find)}
 
 
 def message(
@@ -63,11 +68,12 @@ def message(
     rule: Rule | None,
     digest: str,
     cached: CacheUse = UNUSED,
+    find: Find = no_files,
     service_tier: str = "batch",
 ) -> dict[str, Any]:
     """Return a `Message` with every field that the SDK knows."""
     rule = rule or _ANSWERED
-    prompt = read(params)
+    prompt = read(params, find)
     answer: dict[str, Any] = {
         "id": f"msg_sim_{digest}",
         "type": "message",

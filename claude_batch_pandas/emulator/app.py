@@ -20,6 +20,8 @@ from claude_batch_pandas.emulator.caches import PromptCache
 from claude_batch_pandas.emulator.connections import CLOSE_DELIMITED
 from claude_batch_pandas.emulator.errors import RefusedError
 from claude_batch_pandas.emulator.faults import Call, Fault, FaultScript
+from claude_batch_pandas.emulator.file_endpoints import FileEndpoints
+from claude_batch_pandas.emulator.files import FileStore
 from claude_batch_pandas.emulator.folder import StateFolder
 from claude_batch_pandas.emulator.limits import NO_TIER, Queue, Throttle, tier_of
 from claude_batch_pandas.emulator.message_endpoints import MessageEndpoints
@@ -50,6 +52,11 @@ _ROUTES = Map(
         Route(f"{_BATCHES}/<batch_id>", endpoint="delete", methods=["DELETE"]),
         Route(f"{_BATCHES}/<batch_id>/cancel", endpoint="cancel", methods=["POST"]),
         Route(f"{_BATCHES}/<batch_id>/results", endpoint="results", methods=["GET"]),
+        Route("/v1/files", endpoint="upload", methods=["POST"]),
+        Route("/v1/files", endpoint="files", methods=["GET"]),
+        Route("/v1/files/<file_id>", endpoint="file", methods=["GET"]),
+        Route("/v1/files/<file_id>", endpoint="delete_file", methods=["DELETE"]),
+        Route("/v1/files/<file_id>/content", endpoint="file_content", methods=["GET"]),
         Route("/v1/messages", endpoint="message", methods=["POST"]),
         Route("/v1/messages/count_tokens", endpoint="count_tokens", methods=["POST"]),
         Route("/v1/models", endpoint="models", methods=["GET"]),
@@ -62,7 +69,8 @@ _ROUTES = Map(
 class Emulator:
     """A Message Batches API in memory, as a WSGI application.
 
-    Beside the batches it answers `/v1/messages`, `/v1/messages/count_tokens` and `/v1/models`.
+    Beside the batches it answers `/v1/messages`, `/v1/messages/count_tokens`, `/v1/models` and
+    `/v1/files`.
 
     Parameters
     ----------
@@ -97,7 +105,8 @@ class Emulator:
         Answer for batches that were never created as if they had ended, for test suites that make
         ids up.
     state : path, optional
-        A folder in which batches outlive the process; what was acknowledged is on the disk.
+        A folder in which batches outlive the process; what was acknowledged is on the disk. Files
+        stay in memory.
     prefix : str
         Answer below this path only, as a relay does, such as ``"/relay"``. A `results_url` then
         names the same host without the prefix, as a relay passes it on from the API.
@@ -110,6 +119,8 @@ class Emulator:
         May be changed; what the new ones have met is counted from then on.
     batches : list of SimulatedBatch
         Every batch ever created, oldest first, deleted ones included.
+    files : list of StoredFile
+        Every file ever uploaded, likewise.
     calls : list of Call
         Every HTTP call, in order.
     prefix : str
@@ -163,19 +174,24 @@ class Emulator:
         limits = NO_TIER if tier is None else tier_of(tier)
         queue = limits.queued_requests if max_queue == "tier" else max_queue
         cache = PromptCache()
+        files = FileStore(clock)
         batches = BatchEndpoints(
             options,
             cache,
             Throttle(limits.requests_per_minute),
             Queue(queue),
+            files,
             None if state is None else StateFolder(state),
         )
         self.batches = batches.batches
+        self.files = files.files
         self.calls: list[Call] = []
         self.rules = tuple(rules)
         self.prefix = prefix
         self._batches = batches
-        self._endpoints = _endpoints(batches, MessageEndpoints(clock, cache))
+        self._endpoints = _endpoints(
+            batches, MessageEndpoints(clock, cache, files), FileEndpoints(options, files)
+        )
         self._script = FaultScript(faults)
         self._options = options
         self._organization = organization
@@ -296,7 +312,7 @@ class Emulator:
 
 
 def _endpoints(
-    batches: BatchEndpoints, messages: MessageEndpoints
+    batches: BatchEndpoints, messages: MessageEndpoints, files: FileEndpoints
 ) -> dict[str, Callable[[Visit], Response]]:
     """Return what answers each route."""
     return {
@@ -306,6 +322,11 @@ def _endpoints(
         "delete": batches.delete,
         "cancel": batches.cancel,
         "results": batches.results,
+        "upload": files.upload,
+        "files": files.list,
+        "file": files.retrieve,
+        "delete_file": files.delete,
+        "file_content": files.content,
         "message": messages.create,
         "count_tokens": messages.count,
         "models": list_models,

@@ -15,8 +15,10 @@ from claude_batch_pandas.emulator.batches import BLOCK, PREFIX, SimulatedBatch
 from claude_batch_pandas.emulator.caches import CacheUse, PromptCache
 from claude_batch_pandas.emulator.checks import read_batch
 from claude_batch_pandas.emulator.errors import RefusedError
+from claude_batch_pandas.emulator.files import FileStore
 from claude_batch_pandas.emulator.folder import SavedBatch, StateFolder, unreadable
 from claude_batch_pandas.emulator.limits import Queue, Throttle
+from claude_batch_pandas.emulator.media import Medium
 from claude_batch_pandas.emulator.options import Options
 from claude_batch_pandas.emulator.pages import Shelf, listing, read_cursor
 from claude_batch_pandas.emulator.placeholders import placeholder
@@ -39,6 +41,8 @@ class BatchEndpoints:
         Shared with the messages.
     throttle, queue : Throttle, Queue
         What the organization's tier allows.
+    files : FileStore
+        What requests may name; it is looked at when a batch is created, not when it ends.
     folder : StateFolder, optional
         Where batches are written down; without one they live in memory.
 
@@ -54,6 +58,7 @@ class BatchEndpoints:
         cache: PromptCache,
         throttle: Throttle,
         queue: Queue,
+        files: FileStore,
         folder: StateFolder | None = None,
     ) -> None:
         self.batches: list[SimulatedBatch] = []
@@ -61,6 +66,7 @@ class BatchEndpoints:
         self._cache = cache
         self._throttle = throttle
         self._queue = queue
+        self._files = files
         self._folder = folder
         self._shelves: defaultdict[str, Shelf[SimulatedBatch]] = defaultdict(lambda: Shelf("batch"))
         self._lock = RLock()
@@ -71,12 +77,14 @@ class BatchEndpoints:
         """Answer POST /v1/messages/batches."""
         self._admit()
         frames = read_batch(visit.body)
-        planned = plan(visit.rules, frames)
+        planned = plan(visit.rules, frames, self._files.finder(visit.workspace))
         with self._lock:
             now = self._options.clock()
             self._queue.check(len(frames), now)
             about = self._about(visit, len(frames), now)
-            batch = SimulatedBatch(frames=frames, planned=planned.rules, **about)
+            batch = SimulatedBatch(
+                frames=frames, planned=planned.rules, media=planned.media, **about
+            )
             self._use_cache(batch, planned, now)
             self._keep(batch, about, visit)
             self._add(batch)
@@ -236,6 +244,7 @@ class BatchEndpoints:
                 "sequence": len(self.batches),
                 "rules": [asdict(rule) for rule in visit.rules],
                 "cached": [[position, *use] for position, use in batch.cached.items()],
+                "media": {name: [*medium] for name, medium in batch.media.items()},
             }
             self._folder.keep(batch.id, {**about, **more}, visit.body)
 
@@ -251,10 +260,12 @@ def _restored(saved: SavedBatch) -> SimulatedBatch:
     about = saved.about
     try:
         frames = read_batch(saved.body)
-        planned = plan([Rule(**rule) for rule in about.pop("rules")], frames)
+        # The files are gone, or others; what they were is known.
+        media = {name: Medium(*known) for name, known in about.pop("media", {}).items()}
+        planned = plan([Rule(**rule) for rule in about.pop("rules")], frames, media.get)
         cached = {position: CacheUse(*use) for position, *use in about.pop("cached")}
         del about["version"], about["sequence"]
-        batch = SimulatedBatch(frames=frames, planned=planned.rules, **about)
+        batch = SimulatedBatch(frames=frames, planned=planned.rules, media=media, **about)
         batch.cached.update(cached)
         if saved.state is not None:
             batch.restore(saved.state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from random import Random
 from typing import Any
@@ -15,6 +14,8 @@ import orjson
 from claude_batch_pandas.emulator.answers import result
 from claude_batch_pandas.emulator.caches import UNUSED, CacheUse
 from claude_batch_pandas.emulator.checks import Frame
+from claude_batch_pandas.emulator.clock import rfc3339
+from claude_batch_pandas.emulator.media import Medium
 from claude_batch_pandas.emulator.rules import Rule
 
 PREFIX = "msgbatch_sim"
@@ -51,6 +52,7 @@ class SimulatedBatch:
         id: str,  # noqa: A002 - the API's own word
         frames: list[Frame],
         planned: dict[int, Rule],
+        media: Mapping[str, Medium] | None = None,
         created_at: float,
         duration: float,
         workspace: str,
@@ -66,6 +68,8 @@ class SimulatedBatch:
         self.deleted = False
         # What its requests used of the prompt cache, by position; the others used none.
         self.cached: dict[int, CacheUse] = {}
+        # The files that its requests name, as they were found when it was created.
+        self.media = dict(media or {})
         self._frames = frames
         self._planned = planned
         self._duration = duration + max((rule.delay for rule in planned.values()), default=0.0)
@@ -156,11 +160,11 @@ class SimulatedBatch:
             "type": "message_batch",
             "processing_status": status,
             "request_counts": self._counts(now, ended=ended),
-            "created_at": _rfc3339(self.created_at),
-            "expires_at": _rfc3339(self.expires_at),
-            "ended_at": _rfc3339(self.ended_at if ended else None),
-            "cancel_initiated_at": _rfc3339(self._canceled_at),
-            "archived_at": _rfc3339(archived_at),
+            "created_at": rfc3339(self.created_at),
+            "expires_at": rfc3339(self.expires_at),
+            "ended_at": rfc3339(self.ended_at if ended else None),
+            "cancel_initiated_at": rfc3339(self._canceled_at),
+            "archived_at": rfc3339(archived_at),
             "results_url": results if available else None,
         }
 
@@ -176,7 +180,8 @@ class SimulatedBatch:
             if rank < finished:
                 digest = f"{stem}{position:06x}"
                 use = self.cached.get(position, UNUSED)
-                outcome = result(frame.decoded(), self._planned.get(position), digest, use)
+                rule = self._planned.get(position)
+                outcome = result(frame.decoded(), rule, digest, use, self.media.get)
             line = {"custom_id": frame.custom_id, "result": outcome}
             lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
             if len(lines) == BLOCK:
@@ -224,9 +229,3 @@ class SimulatedBatch:
         counts["succeeded"] += finished - counts.total()
         counts[self._left_over if ended else "processing"] += self.total - finished
         return dict(counts)
-
-
-def _rfc3339(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from claude_batch_pandas.emulator.errors import RefusedError
-from claude_batch_pandas.emulator.params import EXTRA
+from claude_batch_pandas.emulator.errors import EXTRA, RefusedError
 
 MAX_REQUESTS = 100_000
 MAX_BYTES = 256_000_000

@@ -1,7 +1,8 @@
-"""Time for tests: it stands still until somebody lets it pass."""
+"""Time as the API writes it, and time for tests: it stands still until somebody lets it pass."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from threading import Lock
 
 from claude_batch_pandas.exceptions import InputError
@@ -49,3 +50,10 @@ class SimulatedClock:
             raise InputError(message)
         with self._lock:
             self._now += seconds
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Return an instant, in seconds since 1970, as the API writes it; None for none."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")

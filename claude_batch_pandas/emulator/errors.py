@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 
+EXTRA = "Extra inputs are not permitted"
 TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -35,6 +37,8 @@ class RefusedError(Exception):
         The error type.
     headers : mapping of str to str
         What the answer carries beside the usual.
+    code : str or None
+        The `error_code` by which the SDK tells errors of one type apart.
     """
 
     def __init__(
@@ -44,12 +48,14 @@ class RefusedError(Exception):
         *,
         type: str | None = None,  # noqa: A002 - the API's own word
         headers: Mapping[str, str] | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.type = type or type_of(status)
         self.headers = dict(headers or {})
+        self.code = code
 
 
 def type_of(status: int) -> str:
@@ -64,7 +70,9 @@ def status_of(error_type: str) -> int:
     return next((status for status, name in TYPES.items() if name == error_type), 500)
 
 
-def envelope(error_type: str, message: str, request_id: str) -> bytes:
+def envelope(error_type: str, message: str, request_id: str, code: str | None = None) -> bytes:
     """Return the JSON body of an error."""
-    error = {"type": error_type, "message": message}
+    error: dict[str, Any] = {"type": error_type, "message": message}
+    if code is not None:
+        error["details"] = {"error_code": code}
     return orjson.dumps({"type": "error", "error": error, "request_id": request_id})

@@ -61,6 +61,12 @@ def efforts(model: str) -> tuple[str, ...]:
     return ("low", "medium", "high") if family == "opus" else ()
 
 
+def image_limit(model: str) -> int:
+    """Return the tokens that an image costs at most; larger ones are scaled down."""
+    family, version = _family(model)
+    return 1_568 if family and version < (4, 7) else 4_784
+
+
 def cache_minimum(model: str) -> int:
     """Return the tokens below which a prefix is silently not cached."""
     family, version = _family(model)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from claude_batch_pandas.emulator.errors import EXTRA
 from claude_batch_pandas.emulator.models import refusal_of
 from claude_batch_pandas.emulator.prefixes import breakpoint_error
-
-EXTRA = "Extra inputs are not permitted"
+from claude_batch_pandas.emulator.sources import Find, media_error, no_files
 
 # MessageCreateParamsNonStreaming of the SDK, and the beta namespace's additions.
 _CREATE = frozenset(
@@ -97,13 +97,19 @@ class ParamsError(NamedTuple):
     message: str
 
 
-def params_error(params: Mapping[str, Any], endpoint: Endpoint = BATCH) -> ParamsError | None:
-    """Return why the API would refuse these params; None when it would answer them."""
+def params_error(
+    params: Mapping[str, Any], endpoint: Endpoint = BATCH, find: Find = no_files
+) -> ParamsError | None:
+    """Return why the API would refuse these params; None when it would answer them.
+
+    `find` looks for the files that they name.
+    """
     message = (
         _name_error(params, endpoint)
         or _scalar_error(params, endpoint)
         or _kind_error(params, endpoint)
         or _messages_error(params.get("messages"))
+        or media_error(params["messages"], find)
         or refusal_of(params["model"], params)
         or breakpoint_error(params)
         or _warming_error(params)
@@ -144,6 +150,13 @@ def _kind_error(params: Mapping[str, Any], endpoint: Endpoint) -> str | None:
     system = params.get("system") or ""
     if not isinstance(system, str) and not _is_list_of(system, dict):
         return "system: Input should be a valid string or list of blocks"
+    return _system_error(system)
+
+
+def _system_error(system: str | list[dict[str, Any]]) -> str | None:
+    for position, block in enumerate(system if isinstance(system, list) else ()):
+        if block.get("type", "text") != "text":
+            return f"system.{position}.type: Input should be 'text'"
     return None
 
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from claude_batch_pandas.emulator.prompts import BYTES_PER_TOKEN, MEDIA_TOKENS, is_media, text_size
+from claude_batch_pandas.emulator.prompts import BYTES_PER_TOKEN, media_tokens, text_size
+from claude_batch_pandas.emulator.sources import Find, no_files
 
 _MAX_BREAKPOINTS = 4
 _TTLS = ("5m", "1h")
@@ -23,8 +24,11 @@ class Boundary(NamedTuple):
     ttl: str | None  # of the breakpoint that stands here
 
 
-def boundaries(params: Mapping[str, Any]) -> list[Boundary]:
-    """Return where prefixes of a request end, up to its last breakpoint; none without one."""
+def boundaries(params: Mapping[str, Any], find: Find = no_files) -> list[Boundary]:
+    """Return where prefixes of a request end, up to its last breakpoint; none without one.
+
+    `find` looks for the files that the request names.
+    """
     if not _is_marked(params):
         return []
     found: list[Boundary] = []
@@ -44,8 +48,8 @@ def boundaries(params: Mapping[str, Any]) -> list[Boundary]:
         digest.update(orjson.dumps([section, bare]))
         length = len(orjson.dumps(block)) if section == "tools" else text_size(block)
         size += length + bool(length)  # as they are joined where a whole prompt is measured
-        media += is_media(block)
-        tokens = MEDIA_TOKENS * media + round(max(0, size - 1) / BYTES_PER_TOKEN)
+        media += media_tokens(block, params["model"], find)
+        tokens = media + round(max(0, size - 1) / BYTES_PER_TOKEN)
         found.append(Boundary(digest.digest(), tokens, _ttl(block.get(_BREAKPOINT))))
     if tail:
         found[-1] = found[-1]._replace(ttl=_ttl(tail))

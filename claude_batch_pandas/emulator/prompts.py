@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
 from claude_batch_pandas.emulator.labels import labels_of, without_labels
+from claude_batch_pandas.emulator.media import TEXT, Medium
+from claude_batch_pandas.emulator.models import image_limit
+from claude_batch_pandas.emulator.sources import Find, media_blocks, medium_of, no_files
 
 BYTES_PER_TOKEN = 3.1  # English on the tokenizer of the 5.x models
-MEDIA_TOKENS = 1_500  # an image or a page, roughly; its base64 says nothing about its tokens
-_MEDIA = {"image", "document"}
+_PATCH = 28  # an image costs a token for each square of so many pixels
+_IMAGE_TOKENS = 1_500  # of an image that nobody measured
+_PAGE_TOKENS = 2_000  # of a PDF: its text, and a picture of it
 _OVERHEAD_TOKENS = 8  # what surrounds even the shortest prompt
 
 
@@ -36,8 +41,8 @@ def last_user_text(params: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else "\n".join(_texts(content))
 
 
-def read(params: Mapping[str, Any]) -> Prompt:
-    """Read a request whose params were found valid."""
+def read(params: Mapping[str, Any], find: Find = no_files) -> Prompt:
+    """Read a request whose params were found valid; `find` looks for the files it names."""
     contents = [turn["content"] for turn in params["messages"]]
     if params.get("system"):
         contents.insert(0, params["system"])
@@ -48,7 +53,7 @@ def read(params: Mapping[str, Any]) -> Prompt:
             parts.append(content)
         else:
             parts += _texts(content)
-            tokens += MEDIA_TOKENS * sum(map(is_media, content))
+            tokens += sum(media_tokens(block, params["model"], find) for block in content)
     whole = "\n".join(parts)
     size = _size(whole)
     for name in ("tools", "output_config"):
@@ -61,9 +66,34 @@ def read(params: Mapping[str, Any]) -> Prompt:
     return Prompt(text, labels, tokens + round(size / BYTES_PER_TOKEN))
 
 
-def is_media(block: Mapping[str, Any]) -> bool:
-    """Whether a block is an image or a document."""
-    return block.get("type") in _MEDIA
+def media_tokens(block: Any, model: str, find: Find = no_files) -> int:
+    """Return what the images and documents in a block cost; 0 when there are none."""
+    return sum(_tokens_of_media(inner, model, find) for _, inner in media_blocks([block]))
+
+
+def _tokens_of_media(block: Mapping[str, Any], model: str, find: Find) -> int:
+    source = block["source"]
+    if source["type"] == "content":
+        return _composed_tokens(source["content"], model, find)
+    medium = medium_of(source, find)
+    if medium is None:
+        return _PAGE_TOKENS if block["type"] == "document" else _IMAGE_TOKENS
+    if medium.media_type == TEXT:
+        return round(medium.size / BYTES_PER_TOKEN)
+    return medium.pages * _PAGE_TOKENS or _image_tokens(medium, model)
+
+
+def _composed_tokens(content: Any, model: str, find: Find) -> int:
+    """Return what a document costs that is made of text, or of blocks."""
+    if isinstance(content, str):
+        return tokens_of(content)
+    media = sum(media_tokens(block, model, find) for block in content)
+    return media + round(sum(map(text_size, content)) / BYTES_PER_TOKEN)
+
+
+def _image_tokens(medium: Medium, model: str) -> int:
+    patches = math.ceil(medium.width / _PATCH) * math.ceil(medium.height / _PATCH)
+    return min(patches or _IMAGE_TOKENS, image_limit(model))
 
 
 def text_size(block: Mapping[str, Any]) -> int:

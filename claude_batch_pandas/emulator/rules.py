@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from claude_batch_pandas.emulator.checks import Frame, read_params
+from claude_batch_pandas.emulator.media import Medium
 from claude_batch_pandas.emulator.models import cache_minimum
 from claude_batch_pandas.emulator.params import params_error
 from claude_batch_pandas.emulator.prefixes import Boundary, boundaries
 from claude_batch_pandas.emulator.prompts import last_user_text
+from claude_batch_pandas.emulator.sources import Find, no_files
 from claude_batch_pandas.exceptions import InputError
 
 OUTCOMES = (
@@ -100,14 +102,16 @@ class Plan(NamedTuple):
 
     rules: dict[int, Rule]  # what was decided; the others simply get an answer
     prefixes: dict[int, tuple[int, list[Boundary]]]  # what may be cached, and from what size on
+    media: dict[str, Medium]  # the files that were found, by id
 
 
-def plan(rules: Sequence[Rule], frames: Sequence[Frame]) -> Plan:
-    """Read every request of a batch, once."""
-    planned = Plan({}, {})
+def plan(rules: Sequence[Rule], frames: Sequence[Frame], find: Find = no_files) -> Plan:
+    """Read every request of a batch, once; `find` looks for the files that they name."""
+    planned = Plan({}, {}, {})
+    look = _noting(find, planned.media)
     for position, frame in enumerate(frames):
         params = read_params(frame, position)
-        if error := params_error(params):
+        if error := params_error(params, find=look):
             planned.rules[position] = Rule(
                 outcome="errored", error_type=error.type, message=error.message
             )
@@ -116,6 +120,18 @@ def plan(rules: Sequence[Rule], frames: Sequence[Frame]) -> Plan:
         if rule is not None:
             planned.rules[position] = rule
         answered = rule is None or rule.outcome not in _UNANSWERED
-        if answered and (prefixes := boundaries(params)):
+        if answered and (prefixes := boundaries(params, look)):
             planned.prefixes[position] = (cache_minimum(params["model"]), prefixes)
     return planned
+
+
+def _noting(find: Find, found: dict[str, Medium]) -> Find:
+    """Return a function that finds the same, and notes it: files go, and answers come later."""
+
+    def look(file_id: str) -> Medium | None:
+        medium = find(file_id)
+        if medium is not None:
+            found[file_id] = medium
+        return medium
+
+    return look

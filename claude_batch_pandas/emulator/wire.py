@@ -71,7 +71,7 @@ def answer(value: dict[str, Any]) -> Response:
 
 def refusal(error: RefusedError, request_id: str) -> Response:
     """Return an error as a response."""
-    body = envelope(error.type, error.message, request_id)
+    body = envelope(error.type, error.message, request_id, error.code)
     response = Response(body, status=error.status, content_type="application/json")
     response.headers.extend(error.headers)
     return response
