@@ -214,6 +214,35 @@ class Claude(Verbs):
         with Curtain():
             return session.batch(self._data, call)
 
+    def sample(self, template: Template, *, n: int = 5, **options: Any) -> pd.DataFrame:
+        """Ask Claude about a few rows now, through the Messages API, to see whether a call is right.
+
+        It costs the live price, twice that of a batch, and the closing line says so. The answers
+        are kept: the batch over all rows does not ask these again.
+
+        Parameters
+        ----------
+        template : str, list or callable
+        n : int, default 5
+            How many rows, spread evenly over the frame.
+        **options
+            As for `batch`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Those rows, with the columns that `batch` gives.
+
+        Raises
+        ------
+        InputError
+            For whatever is wrong with the arguments, before anything is sent.
+        """
+        from claude_batch_pandas import calls, session
+
+        with Curtain():
+            return session.sample(self._data, calls.make_call(template, options), n)
+
     def submit(self, template: Template, **options: Any) -> Run:
         """Send what `batch` would send, and return at once; the kernel stays free.
 

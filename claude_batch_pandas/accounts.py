@@ -9,7 +9,7 @@ from claude_batch_pandas import money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.records import RowStatus, RunRecord, Twin
+from claude_batch_pandas.records import LOST, RowStatus, RunRecord, Twin
 from claude_batch_pandas.results import Result
 
 
@@ -34,6 +34,7 @@ def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str
         elapsed,
         is_rerun=is_rerun,
         unpaid=_unpaid(rows.results),
+        lost=sum(shard.shape == LOST for shard in engine.store.shards(record.id)),
         twice=_twice(engine.store.twins(record.id)),
     )
     return line, rows

@@ -19,7 +19,7 @@ from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import Counts, RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.requests import ORDINAL, custom_ids
-from claude_batch_pandas.results import DOUBTFUL, UNREADABLE, Result, read
+from claude_batch_pandas.results import DOUBTFUL, PAUSED_TURN, UNREADABLE, Result, read
 from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks, read_sealed
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.votes import counted
@@ -200,7 +200,8 @@ class Reader:
             if shard.state is ShardState.WITHDRAWN:
                 # An earlier attempt's result stands when this one was never sent.
                 ordinals = [i for i in ordinals if results[i] is UNKNOWN]
-            first = Origin(run_id, shard.number, int(shard.batch_id is not None))
+            was_asked = shard.batch_id is not None or shard.live
+            first = Origin(run_id, shard.number, int(was_asked))
             before = {i: results[i] for i in ordinals if results[i] is not UNKNOWN}
             for i in ordinals:
                 origins[i] = _again(origins[i], first, before[i]) if i in before else first
@@ -271,6 +272,8 @@ def _displaced(results: list[Result], i: int, earlier: Result) -> Result:
     """Return which of two results of a request does not count: an answer is never displaced."""
     if has_answer(earlier) and not has_answer(results[i]):
         earlier, results[i] = results[i], earlier
+    elif earlier.stop_reason == PAUSED_TURN:  # only ever asked again to be gone on with
+        results[i] = results[i].after(earlier)
     return earlier
 
 

@@ -286,17 +286,13 @@ def _read(media: Media, cell: Any) -> tuple[bytes, str]:
 
 def _file(path: Path) -> tuple[bytes, str]:
     try:
-        if path.is_dir():
-            msg = f"{str(path)!r} is a folder, not a file."
-            raise UnfitError(msg)
-        if path.stat().st_size > LARGEST_FILE:
-            msg = (
-                f"{str(path)!r} has more than {LARGEST_FILE:,} bytes, which the API does not take."
-            )
-            raise UnfitError(msg)
-        return path.read_bytes(), path.name
-    except UnfitError:
-        raise
+        is_folder, size = path.is_dir(), path.stat().st_size
+        if not is_folder and size <= LARGEST_FILE:
+            return path.read_bytes(), path.name
+        wrong = "is a folder, not a file"
+        if not is_folder:
+            wrong = f"has more than {LARGEST_FILE:,} bytes, which the API does not take"
+        msg = f"{str(path)!r} {wrong}."
     except FileNotFoundError:
         msg = f"there is no file {str(path)!r}."
     except (OSError, ValueError) as error:

@@ -156,12 +156,12 @@ def _check(call: Call) -> None:
     if call.params is not None and not isinstance(call.params, Mapping):
         msg = f"params must be a dict of Messages parameters, not a {type(call.params).__name__}."
         raise InputError(msg)
-    name: Any = call.name
-    if name is not None and (
-        not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name)
+    given: Any = call.name
+    if given is not None and (
+        not isinstance(given, str) or not NAME.fullmatch(given) or RESERVED.fullmatch(given)
     ):
         msg = (
-            f"name={name!r} cannot name a run: use up to 64 letters, digits, '.', '_' or '-', "
+            f"name={given!r} cannot name a run: use up to 64 letters, digits, '.', '_' or '-', "
             "beginning with a letter or digit."
         )
         raise InputError(msg)

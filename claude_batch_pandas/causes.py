@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 
 from claude_batch_pandas.records import RowStatus
-from claude_batch_pandas.results import DOUBTFUL, Result
+from claude_batch_pandas.results import DOUBTFUL, PAUSED_TURN, Result
 
 
 class Cause(StrEnum):
@@ -22,6 +22,7 @@ class Cause(StrEnum):
     TRUNCATED = "truncated"  # cut by max_tokens; it was paid
     UNREADABLE = "unreadable"  # it may have been paid
     INVALID = "invalid"  # the answer does not fit the schema; it was paid
+    UNFINISHED = "unfinished"  # the model paused its turn; what came so far was paid
 
 
 OF_STATUS = {
@@ -50,6 +51,8 @@ def has_answer(result: Result) -> bool:
 def cause_of(result: Result) -> Cause:
     """Return why a result is no full answer."""
     match result.status:
+        case RowStatus.TRUNCATED if result.stop_reason == PAUSED_TURN:
+            return Cause.UNFINISHED
         case RowStatus.TRUNCATED if result.stop_reason != "max_tokens":
             return Cause.NONE
         case RowStatus.ERRORED:

@@ -57,7 +57,6 @@ BATCHES = "/v1/messages/batches"
 MODELS = "/v1/models"
 FILES = "/v1/files"
 MODEL_SECONDS = 10.0  # to wait for what is only good to know
-LIVE_SECONDS = 300.0  # to wait for one answer
 PAGE = 1000  # batches per list call, the API's maximum
 FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_RESULT = 4_000_000  # bytes a request on average; 300,000 tokens are two million
@@ -324,7 +323,7 @@ class Client:
             raise APIError(msg, status=answer.status)
         return found
 
-    def answer(self, params: bytes, betas: Sequence[str] = ()) -> bytes:
+    def answer(self, params: bytes, betas: Sequence[str], seconds: float) -> bytes:
         """Ask one request now, at the live price, once; return the message as JSON.
 
         Parameters
@@ -333,6 +332,8 @@ class Client:
             Messages parameters as JSON.
         betas : sequence of str
             For the ``anthropic-beta`` header.
+        seconds : float
+            To wait for it.
 
         Raises
         ------
@@ -341,8 +342,13 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if betas:
             headers["anthropic-beta"] = ",".join(betas)
-        answer = self._send("post", MESSAGES, headers, content=params, timeout=LIVE_SECONDS)
-        read_json(answer.status, answer.content)
+        answer = self._send("post", MESSAGES, headers, content=params, timeout=seconds)
+        if not isinstance(read_json(answer.status, answer.content).get("content"), list):
+            msg = (
+                f"The server answered {answer.status} to a request with something that is no "
+                "message. Check what ANTHROPIC_BASE_URL leads to."
+            )
+            raise APIError(msg, status=answer.status)
         return answer.content
 
     def scope(self) -> Scope:

@@ -246,6 +246,13 @@ def join(data: Any, output: Output, rows: Sequence[Result]) -> pd.DataFrame:
     return out
 
 
+def spread(data: Any, n: int) -> Any:
+    """Return at most `n` rows of a frame or Series, spread evenly over it, in their order."""
+    if len(as_frame(data)) <= n:
+        return data
+    return data.iloc[np.linspace(0, len(data) - 1, n).round().astype(int)]
+
+
 def snapshot(data: Any) -> Any:
     """Return a frame or Series as it is now, whatever is done to the original in place."""
     return data.copy(deep=not PANDAS_3)

@@ -6,12 +6,12 @@ A `Run` remembers nothing that the ledger does not: closing the notebook loses n
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import accounts, deadlines, frames, money, report
+from claude_batch_pandas.acts import Acts
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
@@ -19,21 +19,17 @@ from claude_batch_pandas.joining import Join
 from claude_batch_pandas.loops import check_loop
 from claude_batch_pandas.matching import Matched
 from claude_batch_pandas.progress import Hook, Throttle, measure
-from claude_batch_pandas.purging import purge
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Recipe
-from claude_batch_pandas.retrying import causes_of, left_over, retry
-from claude_batch_pandas.scopes import check_origin
 from claude_batch_pandas.workers import Crew, Worker
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAVE_SECONDS = 2.0  # for which `detach` waits; a worker that is sending leaves after that
 SLICE_SECONDS = 0.1  # an interrupt is noticed between two slices of waiting
 
 
-class Run:
+class Run(Acts):
     """One call over one frame, at the API and in the ledger.
 
     Made by ``df.claude.submit(...)``, or by ``claude_batch_pandas.run(id)`` in a new kernel.
@@ -255,115 +251,6 @@ class Run:
         """Return counts by status, the distinct errors, tokens and dollars."""
         self._refuse_gone()
         return accounts.make_report(self._record, self._engine)
-
-    def cancel(self) -> Run:
-        """Ask the API to cancel what is not done; what is done is kept and was paid.
-
-        Canceling takes effect at the API within minutes; call `result` for what came of it. It is
-        remembered even when the API cannot be told now.
-
-        Raises
-        ------
-        InputError
-            When the batch was attached: it may be somebody else's.
-        CredentialsError
-            When there is nothing to sign with.
-        PausedError
-            When the client talks to another server than the one the run was sent to.
-        """
-        self._refuse_gone()
-        if self._record.attached:
-            msg = (
-                f"The batch of run {self.id} was not sent from here, so it is not canceled here. "
-                "Cancel it in the Console, or with client.messages.batches.cancel(...)."
-            )
-            raise InputError(msg)
-        if not self.done:
-            self._engine.store.set_cancel(self.id)  # whoever drives the run next does it
-            check_origin(self._record, self._engine)
-            self._at_work().wake()
-        return self
-
-    def detach(self) -> Run:
-        """Stop following the run in this process; the batches go on at the API."""
-        worker = self._crew.at_work(self.id)
-        if worker is not None:
-            worker.stop()
-            worker.done.wait(LEAVE_SECONDS)
-        self._worker = None
-        return self
-
-    def retry(
-        self,
-        *,
-        canceled: bool = False,
-        truncated: bool = False,
-        missing: bool = False,
-        invalid: bool = False,
-        max_tokens: int | None = None,
-    ) -> Run:
-        """Send rows that have no full answer again, at batch price.
-
-        Rows that expired, or that failed because the API was busy, were sent again already, up to
-        ``options.max_attempts`` times. This sends them once more, and those that failed for credit,
-        a spend limit or another error that a person can mend; what is an invalid request stays one.
-
-        Parameters
-        ----------
-        canceled : bool
-            Also what was canceled.
-        truncated : bool
-            Also what was cut by `max_tokens`; the first answer was paid.
-        missing : bool
-            Also what has no readable result; it may have been paid.
-        invalid : bool
-            Also what does not fit the schema; the first answer was paid.
-        max_tokens : int, optional
-            Tokens that answers may have this time; needed for `truncated`, and only for it.
-
-        Returns
-        -------
-        Run
-            The run itself; `result` waits for the new answers.
-
-        Raises
-        ------
-        InputError
-            When one of the runs that hold its answers was purged, or is being canceled; or when
-            `max_tokens` is not more than it was.
-        LedgerError
-            When the request bodies are gone from this disk.
-        """
-        self._refuse_gone()
-        causes = causes_of(
-            max_tokens, canceled=canceled, truncated=truncated, missing=missing, invalid=invalid
-        )
-        seen = retry(self.id, self._engine, causes, max_tokens)
-        if causes & seen.keys():
-            self._at_work().wake()
-        elif words := left_over(seen):
-            warnings.warn(words, UserWarning, stacklevel=2)
-        return self
-
-    def purge(self, *, server: bool = False) -> None:
-        """Delete the run's prompts and answers from this disk.
-
-        Parameters
-        ----------
-        server : bool, default False
-            Delete its batches at Anthropic, too, which keeps them for 29 days otherwise.
-
-        Raises
-        ------
-        InputError
-            When the run is not over: its results would be lost, unless its folder is gone. With
-            `server`, also when results could not be read, or the batch was not ours.
-        APIError
-            When the server refuses; what is on this disk stays.
-        LedgerError
-            When the disk refuses; purge again.
-        """
-        purge(self.id, self._engine, server=server)
 
     # How it is done
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -66,7 +66,7 @@ def said_in(record: RunRecord, engine: Engine, wanted: Iterable[int]) -> dict[in
     for run_id, places in by_run.items():
         check_history(replace(engine.store.run(run_id), state=RunState.ENDED))
         asked = _asked(engine, run_id, places)
-        contents = _contents(engine, run_id, places)
+        contents = contents_of(engine, run_id, places)
         for ordinal, i in places.items():
             said[i] = _turns(asked[ordinal], contents.get(ordinal))
     results = reader.of_requests(record).results
@@ -83,8 +83,13 @@ def _asked(engine: Engine, run_id: str, places: Iterable[int]) -> dict[int, list
     return {ordinal: json.loads(line)["params"]["messages"] for ordinal, line in lines.items()}
 
 
-def _contents(engine: Engine, run_id: str, places: Mapping[int, int]) -> dict[int, Any]:
-    """Return the contents of a run's answers, the latest attempt's."""
+def contents_of(engine: Engine, run_id: str, places: Collection[int]) -> dict[int, Any]:
+    """Return the contents of some answers of a run by ordinal, the latest attempt's.
+
+    Raises
+    ------
+    LedgerError
+    """
     contents: dict[int, Any] = {}
     for shard in engine.store.shards(run_id):
         if shard.state is not ShardState.COLLECTED:

@@ -27,22 +27,29 @@ class Bill(NamedTuple):
         US dollars of the answers whose price is known.
     unpriced : int
         Answers that were billed at a price we do not know.
+    live : int
+        Answers that were given at once, without the discount of batches.
     """
 
     dollars: Decimal
     unpriced: int
+    live: int = 0
 
     def __str__(self) -> str:
-        if not self.unpriced:
-            return show(self.dollars)
-        known = f"{show(self.dollars)} and " if self.dollars else ""
-        return f"{known}an unknown price for {self.unpriced:,}"
+        told = show(self.dollars)
+        if self.unpriced:
+            known = f"{told} and " if self.dollars else ""
+            told = f"{known}an unknown price for {self.unpriced:,}"
+        if not self.live:
+            return told
+        requests = "1 request" if self.live == 1 else f"{self.live:,} requests"
+        return f"{told} ({requests} at the live price)"
 
 
 def bill(results: Iterable[Result]) -> Bill:
     """Return what results cost together; give each request once, not once per row."""
     sums: dict[_Rate, list[int]] = {}
-    dollars, unpriced = Decimal(0), 0
+    dollars, unpriced, live = Decimal(0), 0, 0
     for result in results:
         usage = result.usage
         if _is_unknown(result):
@@ -50,6 +57,7 @@ def bill(results: Iterable[Result]) -> Bill:
             continue
         if usage is None or not _is_billed(result):
             continue
+        live += not _is_batch(usage.service_tier)
         prompt = usage.prompt_tokens
         if prompt > models.TIER_TOKENS:
             price = cost(result)
@@ -64,7 +72,7 @@ def bill(results: Iterable[Result]) -> Bill:
             unpriced += count
         else:
             dollars += part * _factor(place) + WEB_SEARCH * searches
-    return Bill(dollars, unpriced)
+    return Bill(dollars, unpriced, live)
 
 
 def _add(total: list[int], usage: Usage) -> None:

@@ -13,6 +13,8 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +26,7 @@ from claude_batch_pandas.records import RunRecord, Scope, Shard
 from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.rendering import Renderer
 from claude_batch_pandas.requests import MAX_REQUESTS
+from claude_batch_pandas.shapes import firsts
 from claude_batch_pandas.sharding import (
     BODY_HEAD,
     BODY_JOIN,
@@ -36,8 +39,19 @@ from claude_batch_pandas.sharding import (
 from claude_batch_pandas.spool import Spool, Writing, write_sealed
 
 INDEX = "index.parquet"
+CANARY_ROWS = 20  # new requests from which one goes first, and is asked at once
+CANARY_BYTES = 4_000_000  # of requests that are held back at most until they are that many
+MOST_CANARIES = 4  # shapes of one run that are tried
 
 NO_SCOPE = Scope("", "", "")  # of a run that has nothing to send
+
+
+class Live(Enum):
+    """Which requests of a run are asked at once, at the live price."""
+
+    NONE = "none"
+    CANARY = "canary"  # one of each new shape, of a run that is large enough
+    ALL = "all"  # a sample
 
 
 class Known(Protocol):
@@ -99,6 +113,10 @@ class Planner:
     index : str
         What tells the frame's index from another: the same rows under other labels are another
         run, so that no answer comes back under a label it was not asked for.
+    live : Live
+        Which requests are asked at once, at the live price.
+    has_passed : callable
+        Tells whether requests of a shape need no canary.
     """
 
     renderer: Renderer | FunctionRenderer
@@ -109,13 +127,17 @@ class Planner:
     shard_size: int | None = None
     max_in_flight: int = MAX_BATCH_REQUESTS
     index: str = ""
+    live: Live = Live.NONE
+    has_passed: Callable[[Scope, str], bool] = lambda scope, shape: False
     _seen: dict[bytes, int] = field(default_factory=dict)
     _rows: array[int] = field(default_factory=lambda: array("i"))
     _references: array[int] = field(default_factory=lambda: array("I"))
     _sources: dict[str, int] = field(default_factory=dict)
     _reasons: dict[Reason, int] = field(default_factory=dict)
     _shards: list[Shard] = field(default_factory=list)
-    _own: int = 0
+    _own: int = 0  # of its requests, those that are written
+    _numbered: int = 0
+    _waiting: list[bytes] | None = None  # until it is known whether a canary goes first
     _known: tuple[Scope, Known] | None = None
     _open: _OpenShard | None = None
     _totals: Iterator[int] = field(init=False)
@@ -140,11 +162,16 @@ class Planner:
             )
             raise InputError(msg)
         self._totals = totals(rows, self.shard_size, self.max_in_flight)
+        if self.record.warm:
+            self._totals = chain([1], self._totals)
+        if self.live is Live.CANARY and rows >= CANARY_ROWS:
+            self._waiting = []
         with contextlib.ExitStack() as undo:
             undo.callback(self.spool.discard, self.record.id)
             undo.callback(self._abandon_shard)
             for block in self.blocks:
                 self._add(block)
+            self._release()
             self._close_shard()
             draft = self._finish()
             undo.pop_all()
@@ -184,16 +211,59 @@ class Planner:
         own: dict[bytes, bytes] = {}
         for digest, place in zip(fresh, self._known[1].find(list(fresh)), strict=True):
             if place is None:
-                self._references.extend((OWN, self._own + len(own)))
+                self._references.extend((OWN, self._numbered + len(own)))
                 own[digest] = fresh[digest]
             else:
                 source = self._sources.setdefault(place.run_id, len(self._sources) + 1)
                 self._references.extend((source, place.ordinal))
         head = self.renderer.head
-        self._write(requests.lines(self.record.nonce, 1, self._own, head, own))
+        lines = requests.lines(self.record.nonce, 1, self._numbered, head, own)
+        self._numbered += len(own)
+        if self._waiting is None:
+            self._write(lines)
+            return
+        self._waiting += lines
+        is_large = sum(map(len, self._waiting)) >= CANARY_BYTES
+        if len(self._waiting) >= CANARY_ROWS or is_large:
+            self._choose_canaries(self._waiting)
+            self._release()
+
+    def _choose_canaries(self, waiting: list[bytes]) -> None:
+        """Write the first requests of new shapes as shards of their own, to be asked at once."""
+        assert self._known is not None, "what is new was looked up"
+        scope = self._known[0]
+        chosen = {
+            i: shape
+            for i, shape in firsts(waiting, MOST_CANARIES).items()
+            if not self.has_passed(scope, shape)
+        }
+        # A shard holds a range of ordinals, so what stands before a later canary goes before it.
+        start = 0
+        for i, shape in sorted(chosen.items()):
+            self._write(waiting[start:i])
+            self._close_shard()
+            self._write_live(waiting[i], shape)
+            start = i + 1
+        self._waiting = waiting[start:]
+
+    def _release(self) -> None:
+        lines, self._waiting = self._waiting or [], None
+        self._write(lines)
+
+    def _write_live(self, line: bytes, shape: str = "") -> None:
+        """Write a request as a shard that is asked at once."""
+        self._open = self._begin_shard(1)
+        self._open.file.write(line)
+        self._open.total = 1
+        self._own += 1
+        self._close_shard(live=True, shape=shape)
 
     def _write(self, lines: list[bytes]) -> None:
         """Write request lines into the open shard, and begin another whenever one is full."""
+        if self.live is Live.ALL:
+            for line in lines:
+                self._write_live(line)
+            return
         while lines:
             shard = self._open
             if shard is None:
@@ -208,14 +278,14 @@ class Planner:
             self._own += count
             lines = lines[count:]
 
-    def _begin_shard(self) -> _OpenShard:
+    def _begin_shard(self, quota: int | None = None) -> _OpenShard:
         number = len(self._shards)
         path = self._folder / self.spool.body(self.record.id, number).name
         file = Writing(path).__enter__()
         file.write(BODY_HEAD)
-        return _OpenShard(file, number, next(self._totals), self._own)
+        return _OpenShard(file, number, quota or next(self._totals), self._own)
 
-    def _close_shard(self) -> None:
+    def _close_shard(self, *, live: bool = False, shape: str = "") -> None:
         if self._open is None:
             return
         file, first = self._open.file, self._open.first
@@ -230,6 +300,8 @@ class Planner:
             size=file.size,
             sha256=file.keep(),
             betas=self.renderer.recipe.betas,
+            live=live,
+            shape=shape,
         )
         self._shards.append(shard)
         self._open = None

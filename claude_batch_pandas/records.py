@@ -99,6 +99,9 @@ class Batch:
     archived: bool = False  # results are gone, 29 days after created_at
 
 
+LOST = "lost"  # in place of a canary's shape, when its answer was lost and may have been paid
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
     """The part of a run that becomes one batch; one row of the ledger."""

@@ -45,6 +45,7 @@ def closing_line(
     is_rerun: bool = False,
     unpaid: Sequence[str] = (),
     twice: money.Bill | None = None,
+    lost: int = 0,
 ) -> str:
     """Return the line that ends every run.
 
@@ -63,12 +64,17 @@ def closing_line(
         The errors of rows that failed for credit or a spend limit, in the API's words.
     twice : Bill, optional
         Of batches that showed up late, after they had been sent again.
+    lost : int
+        Rows that were asked at once, whose answer was lost, and which were then asked in a batch.
     """
     line = f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
     if is_rerun:
         line += " (ended before; nothing was sent)"
     if twice is not None:
         line += f". {TWICE}: {twice} more"
+    if lost:
+        rows = "1 row was" if lost == 1 else f"{lost} rows were"
+        line += f". {rows} asked first, alone; the answer was lost, and may have been paid, too"
     if unpaid:
         line += (
             f". The API says of {len(unpaid):,} rows: {unpaid[0]!r}; then run.retry() sends them"

@@ -237,6 +237,33 @@ def custom_ids(
     return [f"{prefix}{i:08d}-{part}" for i, part in zip(ordinals, hashes, strict=True)]
 
 
+def params_of(line: bytes) -> bytes:
+    """Return the params of a request line, as JSON."""
+    return line[line.index(ID_TAIL) + len(ID_TAIL) : -1]
+
+
+def id_of(line: bytes) -> str:
+    """Return the custom_id of a request line."""
+    return line[len(ID_HEAD) : line.index(ID_TAIL)].decode()
+
+
+def with_turn(line: bytes, content: Sequence[Any]) -> bytes:
+    """Return a request line that goes on after a turn that the model did not finish.
+
+    Parameters
+    ----------
+    line : bytes
+    content : sequence of dict
+        The blocks of that turn, as they came.
+    """
+    whole = json.loads(line)
+    messages = whole["params"]["messages"]
+    if messages[-1]["role"] == "assistant":  # it was continued before
+        content = [*messages.pop()["content"], *content]
+    messages.append({"role": "assistant", "content": list(content)})
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def id_prefix(nonce: str, attempt: int) -> bytes:
     """Return what every custom_id of one attempt of a run begins with."""
     return b"%s-%02d-" % (nonce.encode(), attempt)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from claude_batch_pandas import catalog
 from claude_batch_pandas.exceptions import InputError, LedgerError
 from claude_batch_pandas.records import RunRecord, RunState, Shard
-from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt, with_max_tokens
+from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt
 from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits
 from claude_batch_pandas.spool import Body, Spool, Writing, file_sha256, read_lines
 from claude_batch_pandas.store import Store
+
+Edit = Callable[[bytes], bytes]
 
 
 def checked_body(spool: Spool, shard: Shard) -> Body:
@@ -31,6 +33,19 @@ def checked_body(spool: Spool, shard: Shard) -> Body:
         )
         raise LedgerError(msg)
     return body
+
+
+def only_line(spool: Spool, shard: Shard) -> bytes:
+    """Return the request line of a shard that has one.
+
+    Raises
+    ------
+    LedgerError
+        When its body is not what was planned.
+    """
+    checked_body(spool, shard)
+    (line,) = _requests(spool, shard)
+    return line
 
 
 def is_whole(spool: Spool, record: RunRecord, shard: Shard) -> bool:
@@ -122,7 +137,7 @@ def retry_shards(
     shards: Sequence[Shard],
     ordinals: Iterable[int],
     quota: int,
-    limits: Mapping[int, int] = MappingProxyType({}),
+    edits: Mapping[int, Edit] = MappingProxyType({}),
     latest: int = 0,
 ) -> list[Shard]:
     """Write new shards of a run that ask some of its requests again.
@@ -138,8 +153,8 @@ def retry_shards(
         Which of its own requests.
     quota : int
         Requests a shard may have.
-    limits : mapping of int to int
-        By ordinal, the max_tokens of those that shall have more.
+    edits : mapping of int to callable
+        By ordinal, what makes of a request line the one that is asked this time.
     latest : int
         The latest attempt that any submission of the run was, one of a twin perhaps.
 
@@ -153,8 +168,8 @@ def retry_shards(
     attempt = _next_attempt(max(latest, *(shard.attempt for shard in shards)))
     made: list[Shard] = []
     lines = latest_lines(spool, record, shards, frozenset(ordinals))
-    for ordinal, limit in limits.items():
-        lines[ordinal] = with_max_tokens(lines[ordinal], limit)
+    for ordinal, edit in edits.items():
+        lines[ordinal] = edit(lines[ordinal])
     pending: list[tuple[int, bytes]] = []
     size = len(BODY_HEAD)
     for ordinal, line in sorted(lines.items()):

@@ -21,8 +21,10 @@ CUT = {
     "max_tokens": "the answer reached max_tokens; "
     "retry(truncated=True, max_tokens=...) of its run asks again with more",
     "model_context_window_exceeded": "prompt and answer filled the model's context window",
-    "pause_turn": "the model paused a long turn and did not finish it",
+    "pause_turn": "the model paused a long turn and did not finish it; "
+    "resume_turns() of its run goes on",
 }
+PAUSED_TURN = "pause_turn"  # a stop reason
 UNREADABLE = "no readable result; it may have been paid"
 DOUBTFUL = "unreadable"  # the error_type of what may have been answered, and paid
 
@@ -116,6 +118,11 @@ class Result(msgspec.Struct, gc=False, frozen=True):
     def with_value(self, value: Any) -> Result:
         """Return it with what the answer becomes."""
         return msgspec.structs.replace(self, value=value)
+
+    def after(self, earlier: Result) -> Result:
+        """Return it as what goes on after an unfinished turn."""
+        text = (earlier.text or "") + (self.text or "")
+        return msgspec.structs.replace(self, text=text)
 
     def failed(self, status: RowStatus, why: str) -> Result:
         """Return it as an answer that cannot be used, its text kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from claude_batch_pandas import locks, resending
@@ -11,7 +12,9 @@ from claude_batch_pandas.answers import Origin
 from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.histories import contents_of
 from claude_batch_pandas.records import RunRecord, RunState, Shard
+from claude_batch_pandas.requests import with_max_tokens, with_turn
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
 
@@ -21,9 +24,11 @@ HOW = {
     Cause.TRUNCATED: "truncated=True, max_tokens=...",
     Cause.UNREADABLE: "missing=True",
     Cause.INVALID: "invalid=True",
+    Cause.UNFINISHED: "resume_turns() instead",
 }
 
 Wanted = Callable[[Result, Origin], bool]
+EditsOf = Callable[[str, Mapping[int, Cause]], Mapping[int, resending.Edit]]
 
 
 def causes_of(
@@ -92,8 +97,49 @@ def retry(
 
     # So that two kernels never send the same rows again at once.
     with locks.held(engine.store.home / locks.PLANNING):
-        _ask_again(run_id, engine, is_wanted, max_tokens)
+        _ask_again(run_id, engine, is_wanted, partial(_with_limit, max_tokens))
     return seen
+
+
+def _with_limit(
+    max_tokens: int | None, run_id: str, causes: Mapping[int, Cause]
+) -> dict[int, resending.Edit]:
+    """Return what gives truncated answers more tokens."""
+    if max_tokens is None:
+        return {}
+    edit = partial(with_max_tokens, limit=max_tokens)
+    return {i: edit for i, cause in causes.items() if cause is Cause.TRUNCATED}
+
+
+def resume_turns(run_id: str, engine: Engine) -> int:
+    """Plan requests whose turn the model paused once more, each with what it said so far.
+
+    Returns
+    -------
+    int
+        How many there are.
+
+    Raises
+    ------
+    InputError
+        When one of the runs that hold its answers cannot be asked.
+    LedgerError
+        When the request bodies are gone from this disk.
+    """
+    seen: list[Result] = []
+
+    def is_paused(result: Result, _: Origin) -> bool:
+        if cause_of(result) is Cause.UNFINISHED:
+            seen.append(result)
+        return cause_of(result) is Cause.UNFINISHED
+
+    def turns(other: str, causes: Mapping[int, Cause]) -> dict[int, resending.Edit]:
+        contents = contents_of(engine, other, causes)
+        return {i: partial(with_turn, content=content) for i, content in contents.items()}
+
+    with locks.held(engine.store.home / locks.PLANNING):
+        _ask_again(run_id, engine, is_paused, turns)
+    return len(seen)
 
 
 def retry_passing(record: RunRecord, engine: Engine) -> bool | None:
@@ -141,7 +187,7 @@ def _ask_again(
     run_id: str,
     engine: Engine,
     is_wanted: Wanted,
-    max_tokens: int | None = None,
+    edits_of: EditsOf = lambda run_id, causes: {},
     *,
     by_itself: bool = False,
 ) -> bool:
@@ -152,14 +198,11 @@ def _ask_again(
         resending.check_retry(store.run(other))
     made: list[Shard] = []
     for other, causes in again.items():
-        limits = {}
-        if max_tokens is not None:
-            cut = (ordinal for ordinal, cause in causes.items() if cause is Cause.TRUNCATED)
-            limits = dict.fromkeys(cut, max_tokens)
+        edits = edits_of(other, causes)
         shards = store.shards(other)
         latest = max((twin.attempt for twin in store.twins(other)), default=0)
         made += resending.retry_shards(
-            engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, limits, latest
+            engine.spool, store.run(other), shards, causes, LARGEST_DEFAULT, edits, latest
         )
     if not store.add_shards(made, by_itself=by_itself):  # all or none
         for other in () if by_itself else again:

@@ -12,6 +12,7 @@ import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from claude_batch_pandas.handles import Run
 from claude_batch_pandas.knowledge import Knowledge
 from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.outputs import Output
-from claude_batch_pandas.planning import INDEX, Draft, Planner
+from claude_batch_pandas.planning import INDEX, Draft, Live, Planner
 from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope
@@ -60,8 +61,16 @@ _warned_of: set[Path] = set()  # ledgers in bad places, each told of once
 _SALT = secrets.token_bytes(32)
 
 
-def submit(data: Any, call: Call) -> Run:
-    """Plan a call over a frame or Series, begin to send it, and return at once."""
+def submit(data: Any, call: Call, live: Live | None = None) -> Run:
+    """Plan a call over a frame or Series, begin to send it, and return at once.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame or pandas.Series
+    call : Call
+    live : Live, optional
+        What is asked at the live price. Default: a canary, as the call says.
+    """
     recipe = recipe_of(call)  # what is wrong with it by the shipped table is told of at once
     frames.check_output(data, recipe.output, replace=call.replace)
     check_shard_size(call.shard_size)
@@ -97,6 +106,8 @@ def submit(data: Any, call: Call) -> Run:
             call.shard_size,
             engine.max_in_flight,
             indexes.digest(data.index),
+            live or _canary(call),
+            engine.store.has_passed,
         )
         run_id = settle(planner.plan(), engine, index)
         if call.on_unknown is not None:  # as the answer of one who was asked
@@ -151,6 +162,29 @@ def _prepared(
 def batch(data: Any, call: Call) -> pd.DataFrame:
     """Submit a call, wait for it, and join its answers."""
     return submit(data, call).wait().columns(data)
+
+
+def _canary(call: Call) -> Live:
+    wants = options.canary if call.canary is None else call.canary
+    return Live.CANARY if wants else Live.NONE
+
+
+def sample(data: Any, call: Call, n: Any) -> pd.DataFrame:
+    """Ask some rows of a call now, at the live price, and join the answers.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame or pandas.Series
+    call : Call
+    n : int
+        How many rows, spread evenly.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        msg = f"n must be a whole number of at least 1, not {n!r}."
+        raise InputError(msg)
+    part = frames.spread(data, n)
+    call = replace(call, shard_size=None, warm=False)
+    return submit(part, call, Live.ALL).wait().columns(part)
 
 
 def preview(data: Any, call: Call, n: Any) -> Preview:

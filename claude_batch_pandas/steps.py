@@ -15,6 +15,7 @@ from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
 from claude_batch_pandas.inquiry import Inquiry
+from claude_batch_pandas.live import Live, next_live
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconciling import Reconciler
 from claude_batch_pandas.records import RunRecord, Shard, ShardState
@@ -46,6 +47,7 @@ class Steps:
     _sender: Sender = field(init=False)
     _reconciler: Reconciler = field(init=False)
     _twins: Twins = field(init=False)
+    _live: Live = field(init=False)
     _shards: list[Shard] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class Steps:
         inquiry = Inquiry(engine, self._reader)
         self._reconciler = Reconciler(engine, self._waits, self._sender.hold, inquiry)
         self._twins = Twins(engine, self._waits, inquiry)
+        self._live = Live(engine, self._waits)
 
     @property
     def note(self) -> str:
@@ -90,16 +93,18 @@ class Steps:
         self._waits.note = ""
         if self._twins.look(self.record):  # before anything is sent again
             self.refresh()
-        refused: PausedError | None = None
-        is_full = False
+        refused = self._ask_live()
+        is_full = refused is not None
         for number in range(len(self._shards)):
             if self.is_stopping():
                 break
             shard = self._shards[number]
             if shard.is_settled or not self._is_due(shard):
                 continue
+            if shard.live and shard.state is ShardState.PLANNED and not self.record.cancel:
+                continue
             if shard.state is ShardState.PLANNED and not self.record.cancel:
-                is_full = is_full or not self._sender.may_send(shard, self._shards)
+                is_full = is_full or not self._may_send(shard)
                 if is_full:
                     continue  # shards go out in their order
             agenda = self._waits.agenda(shard)
@@ -114,6 +119,30 @@ class Steps:
             self._waits.note = self._waits.note or self._sender.hold.why
         self._move()
         return self._seconds_left()
+
+    def _ask_live(self) -> PausedError | None:
+        """Ask what is asked at once, before any batch; return what needs a person, if anything."""
+        while not self.record.cancel and not self.is_stopping():
+            planned = [shard for shard in self._shards if shard.state is ShardState.PLANNED]
+            live = next_live([shard for shard in planned if self._is_due(shard)])
+            if not live:
+                break
+            pauses = self._live.ask(self.record, live)
+            for shard in live:
+                self._shards[shard.number] = self.engine.store.shard(shard.run_id, shard.number)
+            for number, pause in pauses.items():
+                self._waits.agenda(self._shards[number]).pause = pause
+                return pause
+        return None
+
+    def _may_send(self, shard: Shard) -> bool:
+        """Tell whether it is a shard's turn: there is room, and the cache is filled if it shall be."""
+        if self.record.warm:
+            batches = [other for other in self._shards if not other.live]
+            first = batches[0]
+            if shard.number != first.number and not first.is_settled:
+                return False
+        return self._sender.may_send(shard, self._shards)
 
     def _pause(self, refused: PausedError | None) -> None:
         """Raise what needs a person, unless other shards go on; what they bring is fetched first."""
@@ -135,7 +164,7 @@ class Steps:
         if len(planned) < len(shards):
             return True
         # They go out in their order, so the first stands for all.
-        has_room = bool(planned) and self._sender.may_send(planned[0], self._shards)
+        has_room = bool(planned) and self._may_send(planned[0])
         return has_room or (bool(planned) and self.is_held)
 
     def deadline(self) -> str:
@@ -175,7 +204,7 @@ class Steps:
         planned = [shard for shard in left if shard.state is ShardState.PLANNED]
         sent = [shard for shard in left if shard.state is not ShardState.PLANNED]
         dues = [self._waits.agenda(shard).due for shard in sent]
-        if planned and (self.record.cancel or self._sender.may_send(planned[0], self._shards)):
+        if planned and (self.record.cancel or self._may_send(planned[0])):
             dues.append(self._waits.agenda(planned[0]).due)
         elif planned and self._sender.hold.until:
             dues.append(self._sender.hold.until)
@@ -217,6 +246,8 @@ class Steps:
                 self.engine.store.mark_withdrawn(shard)
             case ShardState.PLANNED:
                 self._send(shard, agenda)
+            case ShardState.SUBMITTING if shard.live:
+                self._live.give_up(shard)
             case ShardState.SUBMITTING:
                 self._reconciler.look(self.record, shard, agenda)
             case ShardState.IN_PROGRESS if self.record.cancel:

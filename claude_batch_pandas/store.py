@@ -15,6 +15,7 @@ from claude_batch_pandas.exceptions import LedgerError, RunNotFoundError
 from claude_batch_pandas.folders import make_home
 from claude_batch_pandas.memory import Memory
 from claude_batch_pandas.records import (
+    LOST,
     Batch,
     RunRecord,
     RunState,
@@ -304,6 +305,24 @@ class Store(Memory):
         """Remember that the results of a shard are on this disk."""
         self._update(
             shard, state=ShardState.COLLECTED, results_sha256=sha256, complete=int(complete)
+        )
+
+    def mark_unlive(self, shard: Shard, *, lost: bool) -> None:
+        """Plan a canary as part of a batch.
+
+        Parameters
+        ----------
+        shard : Shard
+        lost : bool
+            Whether it may have been answered, and paid.
+        """
+        self._update(
+            shard,
+            state=ShardState.PLANNED,
+            fence=None,
+            intended_at=None,
+            live=0,
+            shape=LOST if lost else "",
         )
 
     def mark_withdrawn(self, shard: Shard) -> None:
