@@ -111,7 +111,7 @@ class Live:
         if shard.shape:
             self._keep_canary(shard, outcome, is_told=is_told)
         else:
-            self._keep_sample(record, shard, line, outcome, is_told=is_told)
+            self._keep_sample(shard, line, outcome, is_told=is_told)
 
     def _keep_canary(self, shard: Shard, error: APIError, *, is_told: bool) -> None:
         store = self.engine.store
@@ -126,9 +126,7 @@ class Live:
         # Any other trouble is no news about the parameters: the row goes the way of the others.
         store.mark_unlive(shard, lost=not is_told)
 
-    def _keep_sample(
-        self, record: RunRecord, shard: Shard, line: bytes, error: APIError, *, is_told: bool
-    ) -> None:
+    def _keep_sample(self, shard: Shard, line: bytes, error: APIError, *, is_told: bool) -> None:
         store, agenda = self.engine.store, self.waits.agenda(shard)
         if not is_told:
             self._lose(shard)

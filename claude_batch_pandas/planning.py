@@ -128,7 +128,7 @@ class Planner:
     max_in_flight: int = MAX_BATCH_REQUESTS
     index: str = ""
     live: Live = Live.NONE
-    has_passed: Callable[[Scope, str], bool] = lambda scope, shape: False
+    has_passed: Callable[[Scope, str], bool] = lambda *_: False
     _seen: dict[bytes, int] = field(default_factory=dict)
     _rows: array[int] = field(default_factory=lambda: array("i"))
     _references: array[int] = field(default_factory=lambda: array("I"))

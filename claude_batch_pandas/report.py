@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from claude_batch_pandas import money
+from claude_batch_pandas.markup import requests_html, shown
 from claude_batch_pandas.progress import duration
 from claude_batch_pandas.records import RowStatus, RunRecord
 from claude_batch_pandas.results import Result
@@ -166,11 +166,16 @@ class Preview:
     def __init__(self, requests: list[dict[str, Any]], rows: int, notes: list[str]) -> None:
         self.requests, self.rows, self.notes = requests, rows, notes
 
-    def __repr__(self) -> str:
-        shown = [json.dumps(request, ensure_ascii=False, indent=2) for request in self.requests]
+    @property
+    def _head(self) -> str:
         first = "request" if len(self) == 1 else f"{len(self)} requests"
-        head = f"The first {first} of {self.rows:,} rows; nothing was sent."
-        return visible("\n".join([head, *shown, *self.notes]))
+        return f"The first {first} of {self.rows:,} rows; nothing was sent."
+
+    def __repr__(self) -> str:
+        return "\n".join([self._head, *map(shown, self.requests), *map(visible, self.notes)])
+
+    def _repr_html_(self) -> str:
+        return requests_html(self._head, self.requests, self.notes)
 
     def __len__(self) -> int:
         return len(self.requests)

@@ -102,7 +102,7 @@ def retry(
 
 
 def _with_limit(
-    max_tokens: int | None, run_id: str, causes: Mapping[int, Cause]
+    max_tokens: int | None, _run_id: str, causes: Mapping[int, Cause]
 ) -> dict[int, resending.Edit]:
     """Return what gives truncated answers more tokens."""
     if max_tokens is None:
@@ -187,7 +187,7 @@ def _ask_again(
     run_id: str,
     engine: Engine,
     is_wanted: Wanted,
-    edits_of: EditsOf = lambda run_id, causes: {},
+    edits_of: EditsOf = lambda *_: {},
     *,
     by_itself: bool = False,
 ) -> bool:

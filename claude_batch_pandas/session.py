@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREVIEW_BLOCK = 16  # rows; a preview of three shall not render a thousand
+SOON_SECONDS = 60 * 86_400.0  # before its retirement, a model is warned of
 LEAVE_SECONDS = 60.0  # at most, for a script's last submissions
 EPHEMERAL = {"COLAB_RELEASE_TAG": "Colab", "KAGGLE_KERNEL_RUN_TYPE": "Kaggle"}
 
@@ -115,6 +117,8 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
                 engine.store.set_policy(asked, call.on_unknown)
         if not call.keep_requests:
             engine.store.drop_requests(run_id)
+    if words := _retirement(recipe, desk):
+        warnings.warn(words, UserWarning, stacklevel=4)
     if renderer.remark:
         warnings.warn(renderer.remark, UserWarning, stacklevel=4)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
@@ -162,6 +166,18 @@ def _prepared(
 def batch(data: Any, call: Call) -> pd.DataFrame:
     """Submit a call, wait for it, and join its answers."""
     return submit(data, call).wait().columns(data)
+
+
+def _retirement(recipe: Recipe, desk: _Desk) -> str:
+    """Say when the model goes, if that is soon; as far as the ledger knows."""
+    model = recipe.params["model"]
+    if not isinstance(model, str):
+        return ""
+    until = Knowledge(desk.engine, may_ask=False)(model).retires_at
+    today = time.strftime("%Y-%m-%d", time.gmtime(desk.engine().clock.now() + SOON_SECONDS))
+    if not until or until > today:
+        return ""
+    return f"{model} is to be retired on {until}; the same call will need another model then."
 
 
 def _canary(call: Call) -> Live:

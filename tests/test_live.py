@@ -22,7 +22,7 @@ BATCHES = "/v1/messages/batches"
 
 
 @pytest.fixture
-def frame() -> pd.DataFrame:
+def frame() -> Any:
     """Return twenty different rows."""
     return pd.DataFrame({"text": [f"row {i}" for i in range(20)]})
 
@@ -39,7 +39,7 @@ def batched(emulator: Emulator) -> list[str]:
 
 
 def test_the_first_row_of_a_large_run_is_asked_at_once(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator, home: Any
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator, home: Any
 ) -> None:
     """Its answer is that row's, and no batch asks it again."""
     run = frame.claude.submit("Say {text}", client=client)
@@ -60,7 +60,7 @@ def test_the_first_row_of_a_large_run_is_asked_at_once(
 
 
 def test_what_is_asked_at_once_is_told_in_the_closing_line(
-    frame: pd.DataFrame, client: anthropic.Anthropic, caplog: pytest.LogCaptureFixture
+    frame: Any, client: anthropic.Anthropic, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines: list[str] = []
     frame.claude.batch(
@@ -70,7 +70,7 @@ def test_what_is_asked_at_once_is_told_in_the_closing_line(
 
 
 def test_a_small_run_has_no_canary(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     frame.iloc[:19].claude.batch("Say {text}", client=client)
     assert posts(emulator) == 0
@@ -79,7 +79,7 @@ def test_a_small_run_has_no_canary(
 
 
 def test_a_shape_that_passed_needs_no_other_canary(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     """Once per shape of params and model; a new one is tried anew."""
     frame.claude.batch("Say {text}", client=client)
@@ -92,7 +92,7 @@ def test_a_shape_that_passed_needs_no_other_canary(
 
 
 def test_each_model_of_a_column_is_tried(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     models = ["claude-haiku-5-5"] * 9 + ["claude-opus-5-5"] * 11
     out = frame.assign(m=models).claude.batch("{text}", model=cbp.col("m"), client=client)
@@ -102,7 +102,7 @@ def test_each_model_of_a_column_is_tried(
 
 
 def test_canaries_can_be_turned_off(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     frame.claude.batch("{text}", client=client, canary=False)
     cbp.options.canary = False
@@ -113,7 +113,7 @@ def test_canaries_can_be_turned_off(
 
 
 def test_what_the_api_refuses_stops_the_run_in_seconds(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     """Nothing else was sent; the call, mended, is another run."""
     with pytest.raises(
@@ -127,7 +127,7 @@ def test_what_the_api_refuses_stops_the_run_in_seconds(
 
 
 def test_an_unknown_model_stops_the_run(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     with pytest.raises(cbp.PausedError, match=r"model: claude-haiku-9"):
         frame.claude.batch("{text}", model="claude-haiku-9", client=client)
@@ -136,7 +136,7 @@ def test_an_unknown_model_stops_the_run(
 
 @pytest.mark.parametrize("status", [429, 500, 529, 403, 404])
 def test_other_trouble_skips_the_canary(
-    status: int, frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    status: int, frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     """It says nothing of the parameters, and nothing was answered: all rows go in batches."""
     emulator.faults = [Fault(method="POST", path=f"{MESSAGES}$", status=status)]
@@ -153,7 +153,7 @@ def test_other_trouble_skips_the_canary(
 def test_a_lost_canary_is_told(
     fault: dict[str, Any],
     after: bool,
-    frame: pd.DataFrame,
+    frame: Any,
     client: anthropic.Anthropic,
     emulator: Emulator,
 ) -> None:
@@ -171,7 +171,7 @@ def test_a_lost_canary_is_told(
 
 
 def test_a_limit_of_money_is_no_news_about_the_parameters(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     """The create that follows says it, and pauses the run."""
     words = b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}'
@@ -186,7 +186,7 @@ def test_a_limit_of_money_is_no_news_about_the_parameters(
 
 
 def test_a_process_that_dies_at_the_canary_loses_nothing(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator, home: Any
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator, home: Any
 ) -> None:
     """It was recorded before it was sent: the next process knows that it may have been paid."""
     run = frame.claude.submit("{text}", client=client, canary=False)
@@ -230,7 +230,7 @@ def test_shapes_differ_by_all_but_texts() -> None:
 
 
 def test_a_sample_is_answered_now_and_not_paid_again(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator, clock: JumpingClock
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator, clock: JumpingClock
 ) -> None:
     start = clock.now()
     shown = frame.claude.sample("Say {text}", n=3, output="x", client=client)
@@ -248,16 +248,14 @@ def test_a_sample_is_answered_now_and_not_paid_again(
     assert posts(emulator) == 3
 
 
-def test_a_sample_shows_what_the_api_refuses(
-    frame: pd.DataFrame, client: anthropic.Anthropic
-) -> None:
+def test_a_sample_shows_what_the_api_refuses(frame: Any, client: anthropic.Anthropic) -> None:
     out = frame.claude.sample("{text}", n=2, params={"temperature": 1}, force=True, client=client)
     assert out["answer_status"].tolist() == ["errored"] * 2
     assert "temperature: Extra inputs" in out["answer_error"].iloc[0]
 
 
 def test_a_sample_waits_for_a_busy_api(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     emulator.faults = [Fault(method="POST", path=f"{MESSAGES}$", status=529, times=2)]
     out = frame.claude.sample("{text}", n=2, client=client)
@@ -269,7 +267,7 @@ def test_a_sample_waits_for_a_busy_api(
 
 
 def test_a_lost_sample_may_have_been_paid(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     emulator.faults = [Fault(method="POST", path=f"{MESSAGES}$", drop=True, after=True)]
     out = frame.claude.sample("{text}", n=2, client=client)
@@ -280,7 +278,7 @@ def test_a_lost_sample_may_have_been_paid(
 
 
 def test_a_sample_without_a_key_pauses(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     emulator.faults = [Fault(method="POST", path=f"{MESSAGES}$", status=401)]
     with pytest.raises(cbp.PausedError, match="Check the API key"):
@@ -290,7 +288,7 @@ def test_a_sample_without_a_key_pauses(
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
-def test_a_sample_of_no_rows_is_refused(n: Any, frame: pd.DataFrame) -> None:
+def test_a_sample_of_no_rows_is_refused(n: Any, frame: Any) -> None:
     with pytest.raises(cbp.InputError, match="n must be a whole number of at least 1"):
         frame.claude.sample("{text}", n=n)
 
@@ -298,14 +296,14 @@ def test_a_sample_of_no_rows_is_refused(n: Any, frame: pd.DataFrame) -> None:
 def test_a_sample_of_a_short_frame_is_all_of_it(
     client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
-    series = pd.Series(["a", "b"])
+    series: Any = pd.Series(["a", "b"])
     out = series.claude.sample("Say {value}", client=client)
     assert len(out) == 2
     empty = series.iloc[:0].claude.sample("Say {value}", client=client)
     assert len(empty) == 0
 
 
-def test_a_refused_answer_stays_refused(frame: pd.DataFrame, connect: Any, clock: Any) -> None:
+def test_a_refused_answer_stays_refused(frame: Any, connect: Any, clock: Any) -> None:
     emulator = Emulator(clock=clock.now, rules=[Rule(outcome="refusal", contains="row")])
     out = frame.claude.sample("{text}", n=1, client=connect(emulator))
     assert out["answer_status"].tolist() == ["refused"]
@@ -315,7 +313,7 @@ def test_a_refused_answer_stays_refused(frame: pd.DataFrame, connect: Any, clock
 
 
 def test_the_cache_is_filled_first(
-    frame: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     """One request goes alone; the others when it has ended, and they read what it wrote."""
     system = "These are the rules. " * 400
@@ -334,7 +332,7 @@ def test_the_cache_is_filled_first(
     assert sent[0] < told.index("GET results") < sent[1]
 
 
-def test_filling_a_cache_needs_one(frame: pd.DataFrame) -> None:
+def test_filling_a_cache_needs_one(frame: Any) -> None:
     with pytest.raises(cbp.InputError, match="warm=True fills the prompt cache first, so it needs"):
         frame.claude.batch("{text}", warm=True)
 

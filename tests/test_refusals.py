@@ -95,7 +95,9 @@ def test_a_model_that_nobody_knows_is_sent_as_asked() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_table_refuses_nothing_that_the_emulator_takes(model: str) -> None:
     """And takes nothing that it refuses: the two were written apart from each other."""
-    thinking = [{"type": kind} for kind in ("adaptive", "between_tools", "disabled")]
+    thinking: list[dict[str, Any]] = [
+        {"type": kind} for kind in ("adaptive", "between_tools", "disabled")
+    ]
     thinking.append({"type": "enabled", "budget_tokens": 1024})
     asked: list[dict[str, Any]] = [
         {"messages": BEGUN},

@@ -1,0 +1,47 @@
+"""HTML of what a notebook shows beside the live card: self-contained, and every value escaped. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from claude_batch_pandas.words import visible
+
+NO_MATH = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax leaves alone
+LONGEST_DATA = 120  # characters of base64 that are shown
+PRE = "white-space:pre-wrap;margin:0.4em 0;padding:0.6em;border:1px solid #8888;border-radius:4px"
+
+
+def shown(request: Any) -> str:
+    """Return a request as people read it: indented, without the megabytes of its files."""
+    return visible(json.dumps(_short(request), ensure_ascii=False, indent=2))
+
+
+def _short(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        if part.get("type") == "base64" and len(str(part.get("data"))) > LONGEST_DATA:
+            data = str(part["data"])
+            return {**part, "data": f"{data[:24]}... ({len(data):,} characters)"}
+        return {name: _short(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_short(value) for value in part]
+    return part
+
+
+def requests_html(head: str, requests: Sequence[Any], notes: Sequence[str]) -> str:
+    """Return requests, what stands before them and what stands after, as HTML.
+
+    Parameters
+    ----------
+    head : str
+    requests : sequence of dict
+    notes : sequence of str
+    """
+    parts = [f"<p>{escape(visible(head))}</p>"]
+    parts += [f'<pre style="{PRE}">{escape(shown(request))}</pre>' for request in requests]
+    if notes:
+        items = "".join(f"<li>{escape(visible(note))}</li>" for note in notes)
+        parts.append(f"<ul>{items}</ul>")
+    return f'<div class="cbp-preview {NO_MATH}">{"".join(parts)}</div>'
