@@ -58,6 +58,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HOME", str(tmp_path))  # where the SDK looks for a profile
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     cbp.options.progress = "none"
+    cbp.options.canary = False  # its own tests turn it on
     yield folder
     session.crew.stop()
     cbp.options.reset()

@@ -206,7 +206,11 @@ def _live(cell: Cell, pipe: Connection) -> None:
         strike_at(cell, voice)
     try:
         out = frame().claude.batch(
-            "{text}", shard_size=12, client=_client(cell), progress=_hook(voice)
+            "{text}",
+            shard_size=12,
+            canary=False,
+            client=_client(cell),
+            progress=_hook(voice),
         )
     except Exception as error:
         voice.send(("failed", type(error).__name__, str(error)))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 SCRIPT = """
 import os, signal, sys
 from tests.lives import frame
-frame().claude.submit("{text}", shard_size=12)
+frame().claude.submit("{text}", shard_size=12, canary=False)
 """
 ORDERLY = {"": 0, "sys.exit(3)": 3, "raise RuntimeError": 1}
 SUDDEN = {

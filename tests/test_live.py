@@ -21,6 +21,12 @@ MESSAGES = "/v1/messages"
 BATCHES = "/v1/messages/batches"
 
 
+@pytest.fixture(autouse=True)
+def _canaries(home: Any) -> None:
+    """Let large runs have their canary, as they have everywhere but in these tests."""
+    cbp.options.canary = True
+
+
 @pytest.fixture
 def frame() -> Any:
     """Return twenty different rows."""
