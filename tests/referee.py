@@ -8,6 +8,7 @@ bodies as our encoder wrote them (``body-*.json``), the requests as the emulator
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -38,6 +39,11 @@ OUTCOMES = (
 )
 ERRORS = ("invalid_request_error", "overloaded_error", "api_error", "billing_error")
 BATCHES = "/v1/messages/batches"
+RULES = "These are the rules. " * 400
+PDF = b"%PDF-1.4\n1 0 obj<</Type /Page>>endobj\ntrailer<<>>\n%%EOF"
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+)
 DAY = 86_400.0
 
 # The judge's schema is older than this stop reason, and what it says of a line that has it does not
@@ -73,7 +79,20 @@ def frame() -> pd.DataFrame:
         "tab\tnew\nline\r\u2028",
         "x" * 20_000,
     ]
-    return pd.DataFrame({"text": texts + hard, "tone": "kind"})
+    cycle = ["claude-haiku-5-5", "claude-opus-5-5"]
+    rows = len(texts + hard)
+    return pd.DataFrame(
+        {
+            "text": texts + hard,
+            "tone": "kind",
+            "photo": [PIXEL] * rows,
+            "page": [PDF, b"A page of text.", "https://example.com/a.pdf"] * (rows // 3)
+            + [PDF] * (rows % 3),
+            "model": (cycle * rows)[:rows],
+            "limit": range(100, 100 + rows),
+            "said": [[{"role": "user", "content": text}] for text in texts + hard],
+        }
+    )
 
 
 def calls() -> Iterator[dict[str, Any]]:
@@ -91,6 +110,17 @@ def calls() -> Iterator[dict[str, Any]]:
         {"role": "assistant", "content": "I will."},
         {"role": "user", "content": [{"type": "text", "text": "{text}"}]},
     ]
+    shots = pd.DataFrame({"text": ["a", "b"], "tone": "rude", "shown": ["A", "B"]})
+    yield {"template": ["{text}", cbp.image("photo"), "What is it?"], "output": "seen"}
+    yield {"template": [cbp.document("page"), "{text}"], "output": "read"}
+    yield {"template": [cbp.document("page"), "{text}"], "output": "sent", "upload": True}
+    yield {"template": "{text} {tone}", "output": "shown", "examples": shots}
+    yield {"template": cbp.col("said"), "output": "column", "system": "Be brief."}
+    by_row = {"model": cbp.col("model"), "max_tokens": cbp.col("limit")}
+    yield {"template": "{text}", "output": "by_row", "effort": "low", **by_row}
+    yield {"template": "{text}", "output": "voted", "votes": 2, "schema": list[str]}
+    yield {"template": "{text}", "output": "warmed", "system": RULES, "cache": True, "warm": True}
+    yield {"template": "{text}", "output": "called", "tools": [tool]}
     yield {"template": "{text}", "output": "plain"}
     yield {"template": "{text}", "output": "labelled", "system": "Choose.\nlabels: a, b"}
     yield {"template": turns, "output": "turns", "system": [cached], "shard_size": 5}

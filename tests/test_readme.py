@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import claude_batch_pandas as cbp
 
 README = Path(__file__).parent.parent / "README.md"
@@ -21,8 +23,11 @@ def blocks() -> list[tuple[str, str]]:
     return BLOCK.findall(README.read_text())
 
 
-def test_snippets_run_and_print_what_the_readme_shows() -> None:
+def test_snippets_run_and_print_what_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The Python blocks run one after the other, as a reader would run them."""
+    monkeypatch.chdir(tmp_path)
     cbp.options.poll_seconds = (0.05, 0.1)
     names: dict[str, Any] = {}
     found = blocks()
