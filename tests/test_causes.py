@@ -47,7 +47,10 @@ def errored(kind: str, words: str = "no") -> dict[str, Any]:
             {"type": "succeeded", "message": message("ye", stop_reason="max_tokens")},
             Cause.TRUNCATED,
         ),
-        ({"type": "succeeded", "message": message("ye", stop_reason="pause_turn")}, Cause.NONE),
+        (
+            {"type": "succeeded", "message": message("ye", stop_reason="pause_turn")},
+            Cause.UNFINISHED,
+        ),
     ],
     ids=str,
 )
