@@ -38,7 +38,7 @@ class Claude(Verbs):
         self,
         template: Template,
         *,
-        system: Text | None = None,
+        system: Text | Column | None = None,
         output: str = "answer",
         schema: Any = None,
         expand: bool = True,

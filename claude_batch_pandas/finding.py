@@ -36,6 +36,7 @@ from claude_batch_pandas.replies import check_batch_id
 from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
+from claude_batch_pandas.slots import Column
 from claude_batch_pandas.spool import write_sealed
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.templates import wrong_template
@@ -170,7 +171,8 @@ def attach(
                 "A frame needs template= too: rows are found by what they asked. Or pass no frame."
             )
             raise InputError(msg)
-        if not (template is None or callable(template) or isinstance(template, str | list | tuple)):
+        is_known = isinstance(template, str | list | tuple | Column)
+        if not (template is None or callable(template) or is_known):
             raise wrong_template(template)
         call = make_call(template, {"client": client, "progress": progress, **options_})
         recipe = recipe_of(call)

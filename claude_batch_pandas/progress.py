@@ -40,11 +40,11 @@ def state_of(record: RunRecord, shards: Sequence[Shard]) -> RunState:
     states = {shard.state for shard in shards}
     if states <= {ShardState.COLLECTED, ShardState.WITHDRAWN}:
         return record.state
-    if ShardState.SUBMITTING in states:
+    if any(shard.state is ShardState.SUBMITTING and not shard.live for shard in shards):
         return RunState.CHECKING
     if record.cancel:
         return RunState.CANCELING
-    if ShardState.PLANNED in states:
+    if states & {ShardState.PLANNED, ShardState.SUBMITTING}:
         return RunState.SUBMITTING
     if ShardState.ENDED in states:
         return RunState.COLLECTING

@@ -17,7 +17,7 @@ from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.requests import ID_HEAD, ID_TAIL, Encoder, check_params
 from claude_batch_pandas.sharding import ENVELOPE, MAX_BATCH_BYTES
 from claude_batch_pandas.slots import MESSAGES, Column, History, UnfitError, encode_value
-from claude_batch_pandas.templates import Prompt, Text, columns_of, parse_prompt
+from claude_batch_pandas.templates import Prompt, Text, columns_of, parse_prompt, slots_in
 from claude_batch_pandas.votes import replicated
 
 BLOCK = 1024  # rows at a time; larger blocks only page-fault
@@ -292,17 +292,22 @@ class Renderer:
                 if isinstance(slot, Media):
                     found.append(self.loader.block(slot, cell))
                     continue
-                value, data = encode_value(param, cell)
+                value, data = encode_value(self._name(param), cell)
             except UnfitError as error:
                 why = f"column {slot.column!r}: {str(error).removesuffix('.')}"
                 reasons[i] = Reason(RowStatus.INVALID, why + AT.format(block.start + i))
                 return found
             found.append(data)
             params[slot.column or ""] = value
-            key += () if param == MESSAGES else (data,)
+            key += (data,)
         if params and not self.recipe.force:
             self._check_row(params, tuple(key), i, block.start + i, reasons)
         return found
+
+    def _name(self, param: str) -> str:
+        """Return what a column is checked as: all messages, or the content of one."""
+        is_content = param == MESSAGES and not isinstance(self.prompt.messages, Column)
+        return "content" if is_content else param
 
     def _check_row(
         self,
@@ -314,13 +319,13 @@ class Renderer:
     ) -> None:
         """Give a row that its model will refuse its reason."""
         recipe = self.recipe
-        has_messages = isinstance(self.prompt.messages, Column)
-        why = None if has_messages else self._refusals.get(key)
+        why = self._refusals.get(key)
         if why is None:
             whole = {**recipe.params, MESSAGES: self.prompt.messages}
             params = _filled(whole, values)
             why = refusal(params, self.know(str(params["model"])), recipe.betas)
-            self._refusals[key] = why
+            if not any(isinstance(slot, Column) for slot in slots_in(self.prompt.messages)):
+                self._refusals[key] = why  # of whole conversations, there are too many
         if why:
             reasons[i] = Reason(RowStatus.INVALID, why + AT.format(position))
 

@@ -25,6 +25,9 @@ from claude_batch_pandas.spool import write
 from claude_batch_pandas.twins import Twins
 from claude_batch_pandas.waits import Agenda, Waits
 
+ASKING_FIRST = "asking the first row alone, at the live price, before the others are sent"
+ASKING_NOW = "asking now, at the live price"
+
 
 @dataclass(slots=True)
 class Steps:
@@ -127,12 +130,14 @@ class Steps:
             live = next_live([shard for shard in planned if self._is_due(shard)])
             if not live:
                 break
+            self.tell(ASKING_FIRST if live[0].shape else ASKING_NOW)
             pauses = self._live.ask(self.record, live)
             for shard in live:
                 self._shards[shard.number] = self.engine.store.shard(shard.run_id, shard.number)
             for number, pause in pauses.items():
                 self._waits.agenda(self._shards[number]).pause = pause
                 return pause
+            self.tell("")
         return None
 
     def _may_send(self, shard: Shard) -> bool:

@@ -354,6 +354,8 @@ def _message(i: int, message: Any, columns: Sequence[str]) -> dict[str, Any]:
 
 def _content(where: str, content: Any, columns: Sequence[str]) -> Any:
     """Parse a string, or the text blocks of a list of blocks; other blocks stay as they are."""
+    if isinstance(content, Column):
+        return content
     if isinstance(content, str):
         return _text(where, content, columns)
     if isinstance(content, list | tuple) and content:

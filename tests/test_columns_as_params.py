@@ -103,6 +103,18 @@ def test_a_column_of_conversations(client: anthropic.Anthropic, emulator: Emulat
     pd.testing.assert_frame_equal(out, later)
 
 
+def test_contents_and_system_prompts_may_be_columns(
+    client: anthropic.Anthropic, emulator: Emulator
+) -> None:
+    blocks = [{"type": "text", "text": "a"}]
+    df = pd.DataFrame({"content": [blocks, "b"], "system": ["Be kind.", "Be short."]})
+    template: Any = [{"role": "user", "content": cbp.col("content")}]
+    out = df.claude.batch(template, system=cbp.col("system"), client=client)
+    assert out["answer_status"].tolist() == ["succeeded"] * 2
+    found = [(params["system"], params["messages"][0]["content"]) for params in sent(emulator)]
+    assert found == [("Be kind.", blocks), ("Be short.", "b")]
+
+
 def test_a_conversation_that_ends_with_the_assistant_is_the_models_business(
     client: anthropic.Anthropic,
 ) -> None:
