@@ -51,7 +51,7 @@ def test_notebooks_are_kept_clean(path: Path) -> None:
 
 def test_every_notebook_is_run_by_a_test() -> None:
     """A new one gets a test of its own, which knows what it claims."""
-    assert [path.stem for path in NOTEBOOKS] == ["quickstart"]
+    assert [path.stem for path in NOTEBOOKS] == ["quickstart", "recipes"]
 
 
 def test_the_quickstart_does_the_main_job(jupyter: Path) -> None:
@@ -83,3 +83,31 @@ def test_the_quickstart_does_the_main_job(jupyter: Path) -> None:
     assert found["runs"] == ["ended", "ended"]
     assert values["again = queries.claude.batch(**call)\nagain.equals(labelled)"] == "True"
     assert values["len(emulator.batches)"] == "1"
+
+
+def test_the_recipes_give_what_they_say(jupyter: Path) -> None:
+    """Each ends with its columns, and the rows that it tells of have the statuses it tells."""
+    facts = """{
+        "fields": scored.sort_values("score")["name"].tolist(),
+        "kinds": sorted_mail["kind"].tolist(),
+        "agreement": tagged["topics_agreement"].dropna().round(2).tolist(),
+        "posts": checked["bad_status"].tolist(),
+        "captions": captions.report().statuses,
+        "files": len(emulator.files),
+        "live": [call.path for call in emulator.calls].count("/v1/messages"),
+        "headlines": shorter["headline_status"].unique().tolist(),
+    }"""
+    notebook, found = execute(FOLDER / "recipes.ipynb", jupyter, facts)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+    assert not [output for output in outputs if output.output_type in {"error", "stream"}]
+    assert found == {
+        "fields": ["Bo", "Cy", "Ada"],
+        "kinds": ["invoice", "complaint", "application"],
+        "agreement": [1.0, 1.0, 0.67],
+        "posts": ["succeeded", "succeeded", "refused"],
+        "captions": {"succeeded": 2},
+        "files": 2,
+        "live": 5,  # three samples, and a canary for each of the two large runs
+        "headlines": ["succeeded"],
+    }

@@ -219,6 +219,7 @@ def ask(url: str, home: str, start: Any) -> None:
     os.environ |= {"ANTHROPIC_BASE_URL": url, "CLAUDE_BATCH_HOME": home}
     cbp.options.poll_seconds = (0.02, 0.05)
     cbp.options.progress = "none"
+    cbp.options.canary = False
     frame = pd.DataFrame({"text": [f"row {i}" for i in range(50)]})
     start.wait()
     out = frame.claude.batch("{text}", output=f"by_{os.getpid()}", shard_size=10)

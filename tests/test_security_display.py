@@ -215,7 +215,10 @@ def test_a_run_of_hostile_cells_shows_text(
         assert is_harmless(text)
     for frame in (out, run.details(), cbp.runs()):
         assert Tags(frame.to_html(notebook=True)).found <= OURS
-    for thing in (run, run.report(), shown, run.progress):
+    html = shown._repr_html_()
+    assert Tags(html).found <= {"div", "div.class", "p", "pre", "pre.style", "ul", "li"}
+    assert is_harmless(html)
+    for thing in (run, run.report(), run.progress):
         assert not hasattr(thing, "_repr_html_")
 
 
