@@ -214,7 +214,9 @@ class Claude(Verbs):
         with Curtain():
             return session.batch(self._data, call)
 
-    def sample(self, template: Template, *, n: int = 5, **options: Any) -> pd.DataFrame:
+    def sample(
+        self, template: Template | None = None, *, n: int = 5, **options: Any
+    ) -> pd.DataFrame:
         """Ask Claude about a few rows now, through the Messages API, to see whether a call is right.
 
         It costs the live price, twice that of a batch, and the closing line says so. The answers
@@ -226,7 +228,7 @@ class Claude(Verbs):
         n : int, default 5
             How many rows, spread evenly over the frame.
         **options
-            As for `batch`.
+            As for `batch`, or `submit` with a verb.
 
         Returns
         -------
@@ -238,36 +240,37 @@ class Claude(Verbs):
         InputError
             For whatever is wrong with the arguments, before anything is sent.
         """
-        from claude_batch_pandas import calls, session
+        from claude_batch_pandas import session
 
         with Curtain():
-            return session.sample(self._data, calls.make_call(template, options), n)
+            return session.sample(self._data, self._call(template, options), n)
 
-    def submit(self, template: Template, **options: Any) -> Run:
+    def submit(self, template: Template | None = None, **options: Any) -> Run:
         """Send what `batch` would send, and return at once; the kernel stays free.
 
         Parameters
         ----------
         template, **options
-            As for `batch`.
+            As for `batch`; or those of a verb, with its name: ``submit("text", verb="classify",
+            labels=[...])``.
 
         Returns
         -------
         Run
             ``run.result(df)`` waits and joins; ``await run`` gives the new columns.
         """
-        from claude_batch_pandas import calls, session
+        from claude_batch_pandas import session
 
         with Curtain():
-            return session.submit(self._data, calls.make_call(template, options))
+            return session.submit(self._data, self._call(template, options))
 
-    def preview(self, template: Template, *, n: int = 3, **options: Any) -> Preview:
+    def preview(self, template: Template | None = None, *, n: int = 3, **options: Any) -> Preview:
         """Return the requests that `batch` would send for the first rows; nothing is sent.
 
         Parameters
         ----------
         template, **options
-            As for `batch`.
+            As for `batch`, or `submit` with a verb.
         n : int, default 3
             How many requests to show.
 
@@ -276,10 +279,10 @@ class Claude(Verbs):
         Preview
             Shows the requests; ``.requests`` holds them as dicts.
         """
-        from claude_batch_pandas import calls, session
+        from claude_batch_pandas import session
 
         with Curtain():
-            return session.preview(self._data, calls.make_call(template, options), n)
+            return session.preview(self._data, self._call(template, options), n)
 
 
 def register() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Self
 
 from claude_batch_pandas.engine import Engine
@@ -11,6 +10,7 @@ from claude_batch_pandas.purging import purge
 from claude_batch_pandas.records import RunRecord
 from claude_batch_pandas.retrying import causes_of, left_over, resume_turns, retry
 from claude_batch_pandas.scopes import check_origin
+from claude_batch_pandas.tracebacks import warn
 from claude_batch_pandas.workers import Crew, Worker
 
 LEAVE_SECONDS = 2.0  # for which `detach` waits; a worker that is sending leaves after that
@@ -122,7 +122,7 @@ class Acts:
         if causes & seen.keys():
             self._at_work().wake()
         elif words := left_over(seen):
-            warnings.warn(words, UserWarning, stacklevel=2)
+            warn(words)
         return self
 
     def resume_turns(self) -> Self:
@@ -147,7 +147,7 @@ class Acts:
         if resume_turns(self.id, self._engine):
             self._at_work().wake()
         else:
-            warnings.warn("No answer of this run is paused.", UserWarning, stacklevel=2)
+            warn("No answer of this run is paused.")
         return self
 
     def purge(self, *, server: bool = False) -> None:

@@ -144,10 +144,11 @@ class Reader:
             What `of_requests` returned.
         """
         each = self.of_votes(record, found)
-        votes = self._votes(record)
-        if votes == 1:
+        output = self.output(record)
+        if record.attached or output.votes == 1:
             return each
-        return Answers(counted(each.results, votes), each.origins[::votes])
+        results = counted(each.results, output.votes, is_unordered=bool(output.flags))
+        return Answers(results, each.origins[:: output.votes])
 
     def of_votes(self, record: RunRecord, found: Answers | None = None) -> Answers:
         """Return what `of_rows` does, but every vote of each row."""
@@ -160,9 +161,6 @@ class Reader:
             [results[i] if i >= 0 else never[-i - 1] for i in rows],
             [origins[i] if i >= 0 else NEVER_SENT for i in rows],
         )
-
-    def _votes(self, record: RunRecord) -> int:
-        return 1 if record.attached else self.output(record).votes
 
     def needed(self, record: RunRecord, run_id: str) -> list[int]:
         """Return which shards of another run hold requests of this one."""

@@ -5,7 +5,6 @@ Nothing here sends anything new; a run of this ledger that was not all sent yet 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -40,7 +39,7 @@ from claude_batch_pandas.slots import Column
 from claude_batch_pandas.spool import write_sealed
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.templates import wrong_template
-from claude_batch_pandas.tracebacks import Curtain
+from claude_batch_pandas.tracebacks import Curtain, warn
 from claude_batch_pandas.twins import LONGEST_SECONDS
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def verify() -> pd.DataFrame:
 def _warn_of_deadline(record: RunRecord, shards: Sequence[Shard]) -> None:
     """Say what waits at the API; by this machine's clock, for the server is not asked."""
     if words := deadlines.warning(record.id, shards, session.clock.now()):
-        warnings.warn(words, UserWarning, stacklevel=3)
+        warn(words)
 
 
 def attach(
@@ -268,7 +267,7 @@ def _harvest(engine: Engine, call: Call, blocks: Sequence[Rendered]) -> recovery
     if words := recovery.explain(seen, found, len(digests)):
         if not found.places:
             raise RunNotFoundError(words)
-        warnings.warn(words, UserWarning, stacklevel=4)
+        warn(words)
     return found
 
 

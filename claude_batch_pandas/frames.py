@@ -191,9 +191,13 @@ def check_output(data: Any, output: Output, *, replace: bool) -> None:
         return
     existing = [name for name in output.columns if name in df.columns]
     if existing and not replace:
+        fields = {field.name for field in output.fields} - {output.name}
+        other = "Choose another output="
+        if fields & {*existing}:
+            other = "Rename those columns or the schema's fields"
         msg = (
             f"The DataFrame already has the columns {existing}. "
-            f"Choose another output=, or pass replace=True to rewrite them."
+            f"{other}, or pass replace=True to rewrite them."
         )
         raise OutputExistsError(msg)
     twice = [name for name in existing if list(df.columns).count(name) > 1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +36,7 @@ from claude_batch_pandas.requests import WholeEncoder, check_params
 from claude_batch_pandas.rows import MissingCellError, Row
 from claude_batch_pandas.slots import History, check_messages, texts_of
 from claude_batch_pandas.templates import parse_prompt, slots_in
+from claude_batch_pandas.tracebacks import warn
 from claude_batch_pandas.votes import replicated
 
 NOTHING = Reason(RowStatus.SKIPPED, "the template function returned None")
@@ -74,11 +74,9 @@ class FunctionRenderer:
         self.recipe = replace(recipe, params=params)
         hidden = sorted({"get", "items", "keys", "values"} & set(self.source.names))
         if hidden:
-            warnings.warn(
+            warn(
                 f"The columns {hidden} are called like methods of a row: in the template function, "
                 f"read them as row[{hidden[0]!r}], not as row.{hidden[0]}.",
-                UserWarning,
-                stacklevel=6,
             )
         self._encoder = WholeEncoder(recipe.betas)
         self._constant = dict(params)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from claude_batch_pandas.records import RunRecord, RunState
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.spool import read_sealed
-from claude_batch_pandas.tracebacks import Curtain
+from claude_batch_pandas.tracebacks import Curtain, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +57,7 @@ class Join:
                 f"The index of run {record.id} has labels that could not be saved, so its rows are "
                 "numbered by position here. Pass the frame, result(df), to have them joined to it."
             )
-            warnings.warn(msg, UserWarning, stacklevel=4)
+            warn(msg)
         return indexes.load(data, record.rows)
 
     def by_position(self, record: RunRecord, df: Any, rows: Sequence[Result]) -> pd.DataFrame:
@@ -78,7 +77,7 @@ class Join:
         with Curtain():
             matched = match_frame(df, record, self._engine, self.asked)
         if matched.warning:
-            warnings.warn(matched.warning, UserWarning, stacklevel=4)
+            warn(matched.warning)
         return matched
 
     def by_request(self, record: RunRecord, df: Any, matched: Matched) -> pd.DataFrame:

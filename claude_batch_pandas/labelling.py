@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from claude_batch_pandas.tracebacks import Curtain
+
+if TYPE_CHECKING:
+    from claude_batch_pandas.calls import Call
 
 
 class Verbs:
@@ -39,8 +42,9 @@ class Verbs:
 
         Parameters
         ----------
-        what : str
-            A column, or a template such as ``"{title}: {text}"``. Of a Series: left out.
+        what : str or list
+            A column, a template such as ``"{title}: {text}"``, or parts: ``[document("path")]``.
+            Of a Series: left out.
         labels : list, or dict of label -> description
         multi : bool, default False
             Any number of labels per row: one boolean column per label, under its name.
@@ -210,25 +214,33 @@ class Verbs:
         -------
         pandas.DataFrame
             With the column ``<output>`` (boolean); ``out[out["filter"].fillna(False)]`` keeps
-            those of which it is true.
+            those of which it is true. A row that was refused or failed is neither true nor false.
 
         Raises
         ------
         InputError
         """
-        return self._verb("filter_", what, "condition", condition, {"output": output} | options)
+        return self._verb("filter", what, "condition", condition, {"output": output} | options)
 
     def _verb(
         self, verb: str, what: Any, name: str | None, given: Any, how: dict[str, Any]
     ) -> pd.DataFrame:
         """Make the call of a verb; of a Series, the first argument is the verb's own."""
-        from claude_batch_pandas import frames, session, verbs
+        from claude_batch_pandas import session
 
-        is_series = isinstance(self._data, pd.Series)
-        if is_series and name is not None and given is None:
+        if isinstance(self._data, pd.Series) and name is not None and given is None:
             what, given = None, what
+        own = {} if name is None else {name: given}
         with Curtain():
-            names = None if is_series else frames.Source(frames.as_frame(self._data)).names
-            template = verbs.template_of(what, names)
-            own = {} if name is None else {name: given}
-            return session.batch(self._data, getattr(verbs, verb)(template, **own, **how))
+            return session.batch(self._data, self._call(what, {"verb": verb, **own, **how}))
+
+    def _call(self, what: Any, options: dict[str, Any]) -> Call:
+        """Return the call of a template, or of a verb where one is named."""
+        from claude_batch_pandas import calls, frames, verbs
+
+        if "verb" not in options:
+            return calls.make_call(what, options)
+        is_series = isinstance(self._data, pd.Series)
+        names = None if is_series else frames.Source(frames.as_frame(self._data)).names
+        how = {name: value for name, value in options.items() if name != "verb"}
+        return verbs.call_of(options["verb"], verbs.template_of(what, names), how)

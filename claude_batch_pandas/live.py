@@ -27,6 +27,7 @@ from claude_batch_pandas.exceptions import (
 from claude_batch_pandas.polling import SPENT, explain
 from claude_batch_pandas.records import RowStatus, RunRecord, Shard
 from claude_batch_pandas.results import Result
+from claude_batch_pandas.shapes import shape_of
 from claude_batch_pandas.spool import write
 from claude_batch_pandas.waits import Waits
 
@@ -100,8 +101,7 @@ class Live:
         store = self.engine.store
         if isinstance(outcome, bytes):
             self._collect(shard, line, {"type": "succeeded", "message": json.loads(outcome)})
-            if shard.shape:
-                store.remember_passed(record.scope, shard.shape, self.engine.clock.now())
+            store.remember_passed(record.scope, shape_of(line), self.engine.clock.now())
             return
         if isinstance(outcome, CredentialsError):
             store.mark_planned(shard)

@@ -40,6 +40,8 @@ class Matched(NamedTuple):
         How many ask anything.
     votes : int
         Per row.
+    is_unordered : bool
+        Whether their answers are lists whose order has no meaning.
     warning : str
         What to say about the rows that the run did not ask; empty when there are none.
     """
@@ -49,6 +51,7 @@ class Matched(NamedTuple):
     asking: int
     warning: str = ""
     votes: int = 1
+    is_unordered: bool = False
     digests: Mapping[int, bytes] = MappingProxyType({})  # whole content hashes by request
 
     def results(self, answers: Sequence[Result]) -> list[Result]:
@@ -57,7 +60,7 @@ class Matched(NamedTuple):
             answers[place] if isinstance(place, int) else Result(place.status, error=place.why)
             for place in self.places
         ]
-        return counted(each, self.votes)
+        return counted(each, self.votes, is_unordered=self.is_unordered)
 
 
 def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None) -> Matched:
@@ -165,8 +168,15 @@ def match(
             else:
                 digests[place] = digest
             places.append(stranger if place is None else place)
-    votes = renderer.recipe.output.votes
-    return Matched(places, unasked, asking, votes=votes, digests=digests)
+    output = renderer.recipe.output
+    return Matched(
+        places,
+        unasked,
+        asking,
+        votes=output.votes,
+        is_unordered=bool(output.flags),
+        digests=digests,
+    )
 
 
 def keep_digests(record: RunRecord, engine: Engine, matched: Matched, answers: Answers) -> None:

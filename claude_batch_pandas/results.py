@@ -24,6 +24,10 @@ CUT = {
     "pause_turn": "the model paused a long turn and did not finish it; "
     "resume_turns() of its run goes on",
 }
+THOUGHT = (
+    "the answer reached max_tokens before its first word: thinking counts. Ask with more, "
+    "retry(truncated=True, max_tokens=...), or without: thinking={'type': 'disabled'}"
+)
 PAUSED_TURN = "pause_turn"  # a stop reason
 UNREADABLE = "no readable result; it may have been paid"
 DOUBTFUL = "unreadable"  # the error_type of what may have been answered, and paid
@@ -314,6 +318,8 @@ def _answer(message: _Message) -> Result:
         status, error = RowStatus.REFUSED, ": ".join(["the model refused to answer", *parts])
     elif reason in CUT:
         status, error = RowStatus.TRUNCATED, CUT[reason]
+        if reason == "max_tokens" and not text:
+            error = THOUGHT
     told = (reason, message.model, message.id)
     reason, model, request_id = (None if word is None else plain(word) for word in told)
     calls = [part for part in content if part.type == "tool_use"]

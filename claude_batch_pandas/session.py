@@ -11,7 +11,6 @@ import os
 import secrets
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -45,6 +44,7 @@ from claude_batch_pandas.settings import PROGRESS, options
 from claude_batch_pandas.sharding import check_shard_size
 from claude_batch_pandas.spool import Spool, write_sealed
 from claude_batch_pandas.store import Store
+from claude_batch_pandas.tracebacks import warn
 from claude_batch_pandas.uploads import Uploads
 from claude_batch_pandas.workers import Crew
 
@@ -86,14 +86,12 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
             renderer, blocks, asks = _prepared(data, known, desk)
     recipe = renderer.recipe
     if renderer.is_constant:
-        warnings.warn(
+        warn(
             "The template uses no column, so every row asks the same. "
-            f"Write {{column}} where a value belongs; there are: {renderer.source.names[:9]}.",
-            UserWarning,
-            stacklevel=4,
+            f"Write {{column}} where a value belongs; there are: {renderer.source.names[:9]}."
         )
     if words := cache_warning(call):
-        warnings.warn(words, UserWarning, stacklevel=4)
+        warn(words)
     engine = desk.engine()
     record = record_of(recipe, call, engine.clock.now())
     index = indexes.dump(data.index)
@@ -118,9 +116,9 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
         if not call.keep_requests:
             engine.store.drop_requests(run_id)
     if words := _retirement(recipe, desk):
-        warnings.warn(words, UserWarning, stacklevel=4)
+        warn(words)
     if renderer.remark:
-        warnings.warn(renderer.remark, UserWarning, stacklevel=4)
+        warn(renderer.remark)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
     return run.start()
 
@@ -247,11 +245,9 @@ def ledger_home() -> Path:
     home = platformdirs.user_data_path("claude-batch-pandas", appauthor=False)
     for variable, place in EPHEMERAL.items():
         if variable in os.environ:
-            warnings.warn(
+            warn(
                 f"The ledger {home} goes when this {place} machine goes. Set CLAUDE_BATCH_HOME to "
-                "a mounted drive to keep it.",
-                UserWarning,
-                stacklevel=4,
+                "a mounted drive to keep it."
             )
     return home
 
@@ -295,7 +291,7 @@ def build_engine(sdk: Any) -> Engine:
     words = place_warning(home)
     if words and home not in _warned_of:
         _warned_of.add(home)
-        warnings.warn(words, UserWarning, stacklevel=4)
+        warn(words)
     return Engine(
         connect=_connector(sdk),
         store=Store(home),

@@ -160,6 +160,8 @@ def parse_prompt(template: Any, system: Any, columns: Sequence[str]) -> Prompt:
     TemplateError
         When braces do not match, or a field asks for more than a column and a format.
     """
+    if isinstance(template, Media):
+        template = [template]
     if isinstance(template, str):
         if not template.strip():
             msg = "The template is empty. Write the prompt, with {column} where a value belongs."

@@ -1,4 +1,4 @@
-"""Tracebacks that end at the door: our frames hold rows and requests, and some tools show locals.
+"""Tracebacks and warnings that end at the door: our frames hold rows, and some tools show locals.
 
 IPython's ``%xmode Verbose``, Sentry and rich print the variables of every frame. An error of ours
 says in words what is wrong, so its traceback shows the caller's frames and no more; a bug of ours,
@@ -7,6 +7,8 @@ which is any other exception, keeps all of its own.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -30,6 +32,14 @@ class Curtain:
     ) -> None:
         if isinstance(error, BatchError | KeyboardInterrupt):
             _raise(error)
+
+
+def warn(words: str) -> None:
+    """Warn of something, at the caller's line: the first that is not ours."""
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 - warnings counts frames itself
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(words, UserWarning, stacklevel=level)
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from claude_batch_pandas.abilities import always_thinks, least_thinking
+from claude_batch_pandas.blocks import Media
 from claude_batch_pandas.calls import Call, make_call
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.settings import options
@@ -40,13 +41,13 @@ TRANSLATE = "Translate a text into {to}. Answer with the translation alone.\n\n{
 FILTER = "Decide whether this is true of a text:\n\n{condition}\n\n{data}"
 
 
-def template_of(what: Any, names: list[str] | None) -> str:
+def template_of(what: Any, names: list[str] | None) -> Any:
     """Return the template that a verb's first argument means.
 
     Parameters
     ----------
-    what : str or None
-        The name of a column, or a template, which has braces.
+    what : str, list, image, document or None
+        The name of a column, or a template, which has braces or is made of parts.
     names : list of str or None
         The columns of the frame; None for a Series, which needs no first argument.
 
@@ -59,6 +60,8 @@ def template_of(what: Any, names: list[str] | None) -> str:
             msg = f"A Series has one column, so {what!r} names nothing. Leave it out."
             raise InputError(msg)
         return "{value}"
+    if isinstance(what, Media) or (isinstance(what, list) and what):
+        return what
     if not isinstance(what, str) or not what.strip():
         msg = f"Name the column, or write a template with {{column}} in it; not {what!r}."
         raise InputError(msg)
@@ -69,8 +72,27 @@ def template_of(what: Any, names: list[str] | None) -> str:
     return what
 
 
+def call_of(verb: Any, template: Any, how: Mapping[str, Any]) -> Call:
+    """Return the call of a verb by its name.
+
+    Raises
+    ------
+    InputError
+        When there is no such verb, or it lacks an argument.
+    """
+    if verb not in OWN_ARGUMENTS:
+        msg = f"There is no verb {verb!r}. There are: {', '.join(OWN_ARGUMENTS)}."
+        raise InputError(msg)
+    make, needed = OWN_ARGUMENTS[verb]
+    if needed is not None and needed not in how:
+        msg = f"{verb} needs {needed}=."
+        raise InputError(msg)
+    call: Call = make(template, **how)
+    return call
+
+
 def classify(
-    template: str,
+    template: Any,
     labels: Any,
     *,
     multi: bool = False,
@@ -103,7 +125,7 @@ def classify(
     return _call(template, system, tokens, more, schema=schema, output=output, flags=flags)
 
 
-def extract(template: str, schema: Any, *, output: str = "extract", **more: Any) -> Call:
+def extract(template: Any, schema: Any, *, output: str = "extract", **more: Any) -> Call:
     """Return the call that extracts fields from every row."""
     if schema is None:
         msg = "schema= is needed: a Pydantic model, or for example {'city': str, 'people': int}."
@@ -112,7 +134,7 @@ def extract(template: str, schema: Any, *, output: str = "extract", **more: Any)
 
 
 def score(
-    template: str,
+    template: Any,
     rubric: str,
     *,
     low: float = 0,
@@ -136,7 +158,7 @@ def score(
     return _call(template, system, SHORT, more, schema=schema, output=output)
 
 
-def summarize(template: str, *, words: int = 50, output: str = "summary", **more: Any) -> Call:
+def summarize(template: Any, *, words: int = 50, output: str = "summary", **more: Any) -> Call:
     """Return the call that summarizes every row."""
     if isinstance(words, bool) or not isinstance(words, numbers.Integral) or words < 1:
         msg = f"words must be a whole number of at least 1, not {words!r}."
@@ -144,15 +166,26 @@ def summarize(template: str, *, words: int = 50, output: str = "summary", **more
     return _call(template, _fill(SUMMARIZE, words=words), None, more, output=output)
 
 
-def translate(template: str, to: str, *, output: str = "translation", **more: Any) -> Call:
+def translate(template: Any, to: str, *, output: str = "translation", **more: Any) -> Call:
     """Return the call that translates every row."""
     return _call(template, _fill(TRANSLATE, to=_words("to", to)), None, more, output=output)
 
 
-def filter_(template: str, condition: str, *, output: str = "filter", **more: Any) -> Call:
+def filter_(template: Any, condition: str, *, output: str = "filter", **more: Any) -> Call:
     """Return the call that tells of every row whether a condition is true of it."""
     system = _fill(FILTER, condition=_words("condition", condition))
     return _call(template, system, SHORT, more, schema=bool, output=output)
+
+
+OWN_ARGUMENTS: dict[str, tuple[Any, str | None]] = {
+    "classify": (classify, "labels"),
+    "extract": (extract, "schema"),
+    "score": (score, "rubric"),
+    "summarize": (summarize, None),
+    "translate": (translate, "to"),
+    "filter": (filter_, "condition"),
+}
+"""Each verb by its name, and the argument that it cannot do without."""
 
 
 def labels_of(labels: Any, *, allow_other: bool = False) -> dict[Any, str]:
@@ -212,7 +245,7 @@ def _fill(prompt: str, **values: Any) -> str:
 
 
 def _call(
-    template: str,
+    template: Any,
     system: str,
     tokens: int | None,
     more: Mapping[str, Any],

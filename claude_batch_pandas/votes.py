@@ -10,6 +10,7 @@ from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.rendered import Rendered
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
+from claude_batch_pandas.schemas import VALUE
 
 
 def replicated(block: Rendered, votes: int) -> Rendered:
@@ -36,7 +37,7 @@ def _replica(digest: bytes, k: int) -> bytes:
     return hashlib.sha256(b"%b replica %d" % (digest, k)).digest()[:DIGEST_SIZE]
 
 
-def counted(results: Sequence[Result], votes: int) -> list[Result]:
+def counted(results: Sequence[Result], votes: int, *, is_unordered: bool = False) -> list[Result]:
     """Return one result per row: the first of those that agree with most.
 
     Parameters
@@ -44,27 +45,33 @@ def counted(results: Sequence[Result], votes: int) -> list[Result]:
     results : sequence of Result
         `votes` per row, one row after the other.
     votes : int
+    is_unordered : bool
+        Whether answers are lists whose order has no meaning.
 
     Returns
     -------
     list of Result
-        With the winner's share of the row's answers as its `agreement`.
+        With the winner's share of the row's votes as its `agreement`: a refusal agrees with none,
+        and what is still to come does not count yet.
     """
     if votes == 1:
         return list(results)
-    return [_winner(results[i : i + votes]) for i in range(0, len(results), votes)]
+    starts = range(0, len(results), votes)
+    return [_winner(results[i : i + votes], is_unordered) for i in starts]
 
 
-def _winner(results: Sequence[Result]) -> Result:
+def _winner(results: Sequence[Result], is_unordered: bool) -> Result:
     answers = [result for result in results if result.status is RowStatus.SUCCEEDED]
+    waiting = [result for result in results if result.status is RowStatus.PROCESSING]
     if not answers:
-        waiting = [result for result in results if result.status is RowStatus.PROCESSING]
         return (waiting or list(results))[0]
-    keys = [_choice(result) for result in answers]
+    keys = [_choice(result, is_unordered) for result in answers]
     key, count = Counter(keys).most_common(1)[0]  # of equals, the one that was seen first
-    return answers[keys.index(key)].with_agreement(count / len(answers))
+    return answers[keys.index(key)].with_agreement(count / (len(results) - len(waiting)))
 
 
-def _choice(result: Result) -> str:
+def _choice(result: Result, is_unordered: bool) -> str:
     """Return what two answers share that say the same."""
+    if is_unordered and isinstance(result.value, dict):
+        return repr(sorted({*map(str, result.value[VALUE])}))
     return repr(result.value) if result.value is not None else (result.text or "").strip()

@@ -245,3 +245,38 @@ def test_short_answers_are_not_thought_about() -> None:
     assert found["claude-haiku-4-5-20251001"] == {}
     assert least_thinking("a-model-of-tomorrow") == least_thinking("claude-haiku-9-9") == {}
     assert anthropic.__version__.startswith("2.")
+
+
+def test_a_verb_can_be_previewed_sampled_and_submitted(
+    client: anthropic.Anthropic, emulator: Emulator
+) -> None:
+    """What a verb sends can be seen, tried on a few rows, and held as a run."""
+    frame: Any = pd.DataFrame({"text": list("abcdefgh")})
+    how: Any = {"verb": "classify", "labels": ["x", "y"], "client": client}
+    shown = frame.claude.preview("text", n=1, **how)
+    assert shown.requests[0]["messages"][0]["content"] == "a"
+    few = frame.claude.sample("text", n=2, **how)
+    assert str(few["label"].dtype) == "category"
+    whole = frame.claude.submit("text", **how).result(frame)
+    assert sum(len(batch.requests) for batch in emulator.batches) == 6
+    assert whole["label_status"].tolist() == ["succeeded"] * 8
+    assert frame["text"].claude.sample(n=1, **how)["label_status"].tolist() == ["succeeded"]
+    with pytest.raises(cbp.InputError, match=r"There is no verb .label.\. There are: classify"):
+        frame.claude.submit("text", verb="label")
+    with pytest.raises(cbp.InputError, match="translate needs to="):
+        frame.claude.preview("text", verb="translate")
+
+
+def test_a_verb_reads_documents(client: anthropic.Anthropic) -> None:
+    frame = pd.DataFrame({"path": [b"A text."]})
+    out = frame.claude.extract([cbp.document("path")], {"city": str}, client=client)
+    assert out["extract_status"].tolist() == ["succeeded"]
+    out = frame.claude.summarize(cbp.document("path"), client=client)
+    assert out["summary_status"].tolist() == ["succeeded"]
+
+
+def test_a_warning_of_a_verb_points_at_the_callers_line(client: anthropic.Anthropic) -> None:
+    frame = pd.DataFrame({"text": ["a"]})
+    with pytest.warns(UserWarning, match="cache= will most likely do nothing") as caught:
+        frame.claude.classify("text", ["x", "y"], cache=True, client=client)
+    assert caught[0].filename == __file__

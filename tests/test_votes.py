@@ -31,8 +31,17 @@ def test_the_most_frequent_answer_wins() -> None:
     first, second, third = counted(rows, 3)
 
     assert (first.text, first.agreement) == ("b", 2 / 3)
-    assert (second.text, second.agreement) == ("c", 1.0)
+    assert (second.text, second.agreement) == ("c", 1 / 3)  # what failed agrees with nobody
     assert (third.status, third.agreement) == (RowStatus.ERRORED, None)
+
+
+def test_labels_in_another_order_are_the_same() -> None:
+    def labels(*names: str) -> Result:
+        return Result(GOOD, value={"value": list(names)})
+
+    row = [labels("a", "b"), labels("c"), labels("b", "a"), labels("c"), labels("a", "b", "a")]
+    (found,) = counted(row, 5, is_unordered=True)
+    assert (found.value, found.agreement) == ({"value": ["a", "b"]}, 3 / 5)
 
 
 def test_of_equals_the_first_wins_and_what_waits_is_shown() -> None:

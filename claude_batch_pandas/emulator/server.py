@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import selectors
 import socket
 import struct
@@ -140,10 +141,14 @@ def serve(
     # Short polls, so that leaving the block does not take half a second.
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
+    # A block that is never left would end with the interpreter, when the thread can no longer
+    # be waited for; this comes before.
+    atexit.register(server.shutdown)
     try:
         name = f"[{host}]" if ":" in host else host
         yield f"http://{name}:{server.port}{app.prefix}"
     finally:
+        atexit.unregister(server.shutdown)
         server.shutdown()
         thread.join()
 
