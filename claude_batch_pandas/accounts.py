@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -9,7 +10,7 @@ from claude_batch_pandas import money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.records import LOST, RowStatus, RunRecord, Twin
+from claude_batch_pandas.records import LOST, RowStatus, RunRecord, ShardState, Twin
 from claude_batch_pandas.results import Result
 
 
@@ -47,6 +48,37 @@ def make_report(record: RunRecord, engine: Engine) -> report.Report:
     rows = reader.of_rows(record, answers).results
     twice = _twice(engine.store.twins(record.id))
     return report.make_report(record, rows, _sent_by(answers, record), twice)
+
+
+class Tally:
+    """What the requests of a running run came to so far; each shard is read once.
+
+    Parameters
+    ----------
+    run_id : str
+    engine : Engine
+    """
+
+    def __init__(self, run_id: str, engine: Engine) -> None:
+        self._run_id, self._engine = run_id, engine
+        self._seen: set[int] = set()
+        self._statuses: Counter[RowStatus] = Counter()
+        self._bill = money.Bill(Decimal(0), 0)
+
+    def take(self) -> tuple[dict[str, int], money.Bill]:
+        """Return requests by status and what they cost, of all shards that are here by now."""
+        store, reader = self._engine.store, self._engine.reader()
+        record = store.run(self._run_id)
+        for shard in store.shards(self._run_id):
+            is_new = shard.state is ShardState.COLLECTED and shard.number not in self._seen
+            if is_new:
+                self._seen.add(shard.number)
+                results = reader.of_shard(record, shard)
+                self._statuses.update(result.status for result in results)
+                bill = money.bill(results)
+                self._bill = self._bill.plus(bill)
+        told = {str(status): self._statuses[status] for status in RowStatus}
+        return {name: count for name, count in told.items() if count}, self._bill
 
 
 def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:

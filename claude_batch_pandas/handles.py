@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import accounts, deadlines, frames, money, report
 from claude_batch_pandas.acts import Acts
 from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.cards import Card
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.joining import Join
@@ -26,6 +27,7 @@ from claude_batch_pandas.workers import Crew, Worker
 if TYPE_CHECKING:
     import pandas as pd
 
+HEAD_ROWS = 5  # that a card shows of a partial result
 SLICE_SECONDS = 0.1  # an interrupt is noticed between two slices of waiting
 
 
@@ -61,6 +63,7 @@ class Run(Acts):
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
+        self._tally: accounts.Tally | None = None  # for the card
 
     def __repr__(self) -> str:
         record = self._record
@@ -128,7 +131,7 @@ class Run(Acts):
         if timeout is not None and not isinstance(timeout, int | float):
             msg = f"timeout must be a number of seconds, or None to wait for ever, not {timeout!r}."
             raise InputError(msg)
-        show = Throttle(self._make_hook(), self._engine.clock)
+        show = Throttle(self._hook(), self._engine.clock)
         deadline = None if timeout is None else self._engine.clock.monotonic() + timeout
         worker = self._drive()
         try:
@@ -155,7 +158,7 @@ class Run(Acts):
     async def _result_async(self) -> pd.DataFrame:
         check_loop()
         worker = self._drive()
-        show = Throttle(self._make_hook(), self._engine.clock)
+        show = Throttle(self._hook(), self._engine.clock)
         try:
             while not self._is_over(worker):
                 worker = self._drive()
@@ -247,6 +250,42 @@ class Run(Acts):
             self._join.index(record), rows, [money.cost(result) for result in rows.results]
         )
 
+    def show(self) -> None:
+        """Show the run's card here: live while the run goes on, plain HTML when it is over."""
+        from claude_batch_pandas import following, widgets
+
+        if not widgets.in_notebook():
+            print(self)  # noqa: T201 - as a person asked
+        elif self.progress.is_over or widgets.in_marimo():
+            widgets.show_once(widgets.bundle_of(self.card(self.progress)))
+        else:
+            self._drive()
+            following.Follower(self, self._engine.clock).start()
+
+    def _ipython_display_(self) -> None:
+        self.show()
+
+    def card(self, progress: Progress, *, is_waited_for: bool = False) -> Card:
+        """Return what the run's card shows of a progress."""
+        record = self._record
+        if self._tally is None:
+            self._tally = accounts.Tally(self.id, self._engine)
+        statuses, bill = self._tally.take()
+        dollars = f"{bill} so far" if statuses else ""
+        if progress.state is RunState.ENDED and not progress.summary:
+            line, _ = accounts.closing_line(record, self._engine, self._was_over)
+            progress = replace(progress, summary=line)
+        return Card(progress, record.model, statuses, dollars, is_waited_for)
+
+    def preview_html(self) -> str:
+        """Return the first rows that are here as HTML; nothing is waited for."""
+        shards = self._engine.store.shards(self.id)
+        if not any(shard.state is ShardState.COLLECTED for shard in shards):
+            return "<p>No results are here yet.</p>"
+        told = "run.result(partial=True) gives what is here so far."
+        table: str = self.columns(self._join.planned).head(HEAD_ROWS).to_html(notebook=True)
+        return f"<p>{told}</p>{table}"
+
     def report(self) -> report.Report:
         """Return counts by status, the distinct errors, tokens and dollars."""
         self._refuse_gone()
@@ -279,6 +318,14 @@ class Run(Acts):
             f"may have been accepted: it is recorded and will be checked.{unsent} "
             f"Come back: {self._back}"
         )
+
+    def _hook(self) -> Hook:
+        """Return a display of this run."""
+        hook = self._make_hook()
+        bind = getattr(hook, "bind", None)
+        if bind is not None:
+            bind(self)
+        return hook
 
     def _show_detached(self, worker: Worker, show: Throttle) -> None:
         show(replace(worker.progress, summary=f"detached from run {self.id}, which goes on"))

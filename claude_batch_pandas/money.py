@@ -35,6 +35,14 @@ class Bill(NamedTuple):
     unpriced: int
     live: int = 0
 
+    def plus(self, other: Bill) -> Bill:
+        """Return both together."""
+        return Bill(
+            self.dollars + other.dollars,
+            self.unpriced + other.unpriced,
+            self.live + other.live,
+        )
+
     def __str__(self) -> str:
         told = show(self.dollars)
         if self.unpriced:

@@ -378,10 +378,10 @@ def hook_for(progress: Any) -> Hook:
         return silent
     if chosen == "log":
         return Lines()
-    from claude_batch_pandas.widgets import NotebookBar, in_notebook
+    from claude_batch_pandas.widgets import CellCard, in_notebook
 
     if in_notebook():
-        return NotebookBar()
+        return CellCard()
     return TerminalBar() if chosen == "bar" or _has_width() else Lines()
 
 

@@ -1,44 +1,106 @@
-"""The notebook's progress bar. The only file that imports ipywidgets, and only when drawing."""
+"""The live card in a notebook. The only file with ipywidgets and IPython, imported when drawing.
+
+A widget lives as long as its kernel: a saved, reloaded or exported notebook has none. So what is
+displayed also carries the card as HTML and text, and at the end the widget is replaced by them.
+Handlers of buttons run on threads we do not own, so they only set an event.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from html import escape
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from claude_batch_pandas.progress import describe
+from claude_batch_pandas.cards import Card
 from claude_batch_pandas.records import Progress
 
 NO_MATH = ("mathjax_ignore", "tex2jax_ignore")  # classes of what MathJax leaves alone
+HTML, TEXT = "text/html", "text/plain"
+DETACH, CANCEL, PARTIAL = "Detach", "Cancel", "Fetch partial"
+SURE = "Cancel? Click again"
+BUTTONS = {
+    DETACH: "Stop following in this kernel; the batches go on at the API.",
+    CANCEL: "Ask the API to cancel what is not done; what is done is kept and was paid.",
+    PARTIAL: "Show what is here so far.",
+}
 
 
-class NotebookBar:
-    """A plain bar over shards with a line of text; at the end only the text stays.
+class Bundle:
+    """Something that is displayed in several forms at once.
 
     Parameters
     ----------
-    handle : IPython display handle, optional
-        Where to draw; made at the first drawing.
+    data : mapping of str to object
+        By media type.
     """
 
-    def __init__(self, handle: Any = None) -> None:
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = dict(data)
+
+    def __repr__(self) -> str:
+        return str(self.data[TEXT])
+
+    def _repr_html_(self) -> str:
+        return str(self.data[HTML])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
+        return self.data
+
+
+def bundle_of(card: Card) -> Bundle:
+    """Return a card for whatever shows the notebook."""
+    return Bundle({HTML: card.html(), TEXT: card.text()})
+
+
+class LiveCard:
+    """A card that moves while its run does, and is plain HTML in the end.
+
+    Parameters
+    ----------
+    make_card : callable
+        Returns the card of a progress.
+    handle : IPython display handle, optional
+        Where to draw; made at the first drawing.
+    is_static : bool
+        Without buttons, for a frontend that shows no widgets.
+
+    Attributes
+    ----------
+    wants : dict of str to threading.Event
+        What was clicked, by the button's name; for a thread of ours to see.
+    """
+
+    def __init__(
+        self, make_card: Callable[[Progress], Card], handle: Any = None, *, is_static: bool = False
+    ) -> None:
+        self._make_card = make_card
         self._handle = handle
-        self._bar: Any = None
-        self._label: Any = None
+        self._is_static = is_static or in_marimo()
+        self._html: Any = None
         self._box: Any = None
+        self._extra: Any = None
+        self.wants = {name: threading.Event() for name in BUTTONS}
 
     def __call__(self, progress: Progress) -> None:
-        """Draw the bar, or replace it by text that survives a restart."""
+        """Draw the card, or replace it by what survives a restart."""
+        card = self._make_card(progress)
         if progress.summary or progress.is_over:
-            self._show(_Line(describe(progress)))
+            self._show(bundle_of(card))
             self._close()
-            return
-        if self._box is None:
-            self._make()
-            self._show(self._box)
-        self._bar.max = max(progress.shards, 1)
-        self._bar.value = progress.ended
-        self._label.value = f"{describe(progress)} (interrupt detaches)"
+        elif self._is_static:
+            self._show(bundle_of(card))
+        elif self._box is None:
+            self._make(card)
+            self._show(self._live(card))
+        else:
+            self._html.value = card.html()
+
+    def add(self, html: str) -> None:
+        """Show something below the card, as long as it is live."""
+        if self._extra is not None:
+            self._extra.value = html
 
     def _show(self, content: Any) -> None:
         from IPython import display as ipython
@@ -49,44 +111,100 @@ class NotebookBar:
         else:
             self._handle.update(content)
 
-    def _make(self) -> None:
+    def _live(self, card: Card) -> Bundle:
+        """Return the widget, and what stands for it where there is none."""
+        widget = self._box._repr_mimebundle_()
+        return Bundle({**widget, HTML: card.html(), TEXT: card.text()})
+
+    def _make(self, card: Card) -> None:
         import ipywidgets
 
-        self._bar = ipywidgets.IntProgress(min=0, max=1, value=0)
-        self._label = ipywidgets.Label()
-        for name in NO_MATH:  # two dollar signs would make a formula of what stands between
-            self._label.add_class(name)
-        self._box = ipywidgets.HBox([self._bar, self._label])
-        self._box.add_class("cbp-run")
+        self._html = ipywidgets.HTML(card.html())
+        self._extra = ipywidgets.HTML()
+        buttons = [
+            ipywidgets.Button(description=name, tooltip=told) for name, told in BUTTONS.items()
+        ]
+        for button in buttons:
+            button.on_click(self._clicked)
+        self._box = ipywidgets.VBox([self._html, ipywidgets.HBox(buttons), self._extra])
+        for name in ("cbp-card", *NO_MATH):  # two dollar signs would make a formula
+            self._box.add_class(name)
+
+    def _clicked(self, button: Any) -> None:
+        """Note what was clicked; a cancel asks once more."""
+        if button.description == CANCEL:
+            button.description = SURE
+            return
+        name = CANCEL if button.description == SURE else button.description
+        self.wants[name].set()
 
     def _close(self) -> None:
         """Leave nothing in the widget registry of a kernel that runs for days."""
-        for widget in (self._bar, self._label, self._box):
-            if widget is not None:
-                for part in (getattr(widget, "style", None), widget.layout, widget):
-                    if part is not None:
-                        part.close()
-        self._bar = self._label = self._box = None
+        if self._box is None:
+            return
+        _, row, _ = self._box.children
+        for widget in (*row.children, row, self._html, self._extra, self._box):
+            for part in (getattr(widget, "style", None), widget.layout, widget):
+                if part is not None:
+                    part.close()
+        self._box = self._html = self._extra = None
 
 
-class _Line:
-    """A line of text for whatever shows the notebook, HTML or not."""
+class CellCard:
+    """The card of a cell that waits: drawn, and its buttons obeyed, in the thread that waits."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self.data = f"<div class='cbp-run {' '.join(NO_MATH)}'>{escape(text)}</div>"
+    def __init__(self) -> None:
+        self._live: LiveCard | None = None
+        self._run: Any = None
 
-    def __repr__(self) -> str:
-        return self._text
+    def bind(self, run: Any) -> None:
+        """Show this run; whoever waits for it calls this first."""
+        self._run = run
+        self._live = LiveCard(lambda progress: run.card(progress, is_waited_for=True))
 
-    def _repr_html_(self) -> str:
-        return self.data
+    def __call__(self, progress: Progress) -> None:
+        """Draw the card, and do what was clicked."""
+        if self._live is None:
+            return
+        self._live(progress)
+        obey(self._live, self._run)
+
+
+def obey(live: LiveCard, run: Any) -> None:
+    """Do what was clicked on a card."""
+    acts = {
+        CANCEL: run.cancel,
+        DETACH: run.detach,
+        PARTIAL: lambda: live.add(run.preview_html()),
+    }
+    for name, wanted in live.wants.items():
+        if wanted.is_set():
+            wanted.clear()
+            acts[name]()
+
+
+def show_once(content: Any) -> None:
+    """Display something where we are."""
+    from IPython import display as ipython
+
+    show: Any = ipython
+    show.display(content)
 
 
 def in_notebook() -> bool:
     """Tell whether this process is the kernel of a notebook."""
+    if in_marimo():
+        return True
     shell = sys.modules.get("IPython")
     if shell is None:
         return False
     running = shell.get_ipython()
     return running is not None and hasattr(running, "kernel")
+
+
+def in_marimo() -> bool:
+    """Tell whether a marimo notebook runs here, which shows no ipywidgets."""
+    marimo = sys.modules.get("marimo")
+    with contextlib.suppress(Exception):
+        return marimo is not None and bool(marimo.running_in_notebook())
+    return False

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import cli
+from claude_batch_pandas.cards import Card
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
 from claude_batch_pandas.exceptions import APIError, PausedError
 from claude_batch_pandas.progress import describe
 from claude_batch_pandas.records import Counts, Progress, RunState
 from claude_batch_pandas.results import read
-from claude_batch_pandas.widgets import NotebookBar, _Line
+from claude_batch_pandas.widgets import LiveCard, bundle_of
 from claude_batch_pandas.words import JOINERS, plain, visible
 from tests.conftest import JumpingClock
 from tests.test_client import client_of, error_of
@@ -179,16 +180,20 @@ def test_a_notebook_shows_text(words: str) -> None:
         ended=0, collected=0, downloaded=0, counts=Counts(), elapsed=1.0,
         expires_in=None, note=words,
     )  # fmt: skip
-    line = _Line(describe(progress))
-    bar = NotebookBar()
-    bar._make()
+    card = Card(progress, words, {words: 1}, words, is_waited_for=True)
+    bundle = bundle_of(card)
+    live = LiveCard(lambda _: card)
+    live._make(card)
 
-    assert Tags(line._repr_html_()).found == {"div", "div.class"}
-    assert words in repr(line)
-    assert "mathjax_ignore" in line.data
-    assert type(bar._label).__name__ == "Label"
-    assert "mathjax_ignore" in bar._label._dom_classes
-    bar._close()
+    attributes = ("class", "role", "style", "aria-label")
+    bar = ("role", "style", "aria-valuemin", "aria-valuemax", "aria-valuenow", "aria-valuetext")
+    ours = {"strong", "div", *(f"div.{name}" for name in (*attributes, *bar))}
+    assert Tags(bundle._repr_html_()).found <= ours
+    assert words in repr(bundle)
+    assert "mathjax_ignore" in card.html()
+    assert live._html.value == card.html()
+    assert "mathjax_ignore" in live._box._dom_classes
+    live._close()
 
 
 @pytest.mark.parametrize("words", [*HTML, *TERMINAL])

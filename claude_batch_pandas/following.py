@@ -1,0 +1,89 @@
+"""A live card for a run that nobody waits for: a thread that looks, draws, and does what is clicked."""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import logging
+import threading
+import weakref
+from typing import Any, Protocol
+
+from claude_batch_pandas.cards import Card
+from claude_batch_pandas.clock import Clock
+from claude_batch_pandas.progress import SECONDS_BETWEEN_UPDATES, Throttle
+from claude_batch_pandas.records import Progress, RunState
+from claude_batch_pandas.widgets import LiveCard, obey
+
+log = logging.getLogger(__name__)
+
+
+class Followed(Protocol):
+    """The part of a `Run` that a card needs."""
+
+    id: str
+
+    @property
+    def progress(self) -> Progress:
+        """Where it is."""
+
+    def card(self, progress: Progress, *, is_waited_for: bool = False) -> Card:
+        """Return what is shown."""
+
+    def cancel(self) -> Any:
+        """Cancel it."""
+
+    def detach(self) -> Any:
+        """Stop following it."""
+
+    def preview_html(self) -> str:
+        """Return some of its answers as HTML."""
+
+
+class Follower:
+    """Keeps a card true until its run is over, or nobody follows it any more.
+
+    Parameters
+    ----------
+    run : Run
+    clock : Clock
+    """
+
+    def __init__(self, run: Followed, clock: Clock) -> None:
+        self._run, self._clock = run, clock
+        self._stop = threading.Event()
+        self._live = LiveCard(run.card)
+        self._show = Throttle(self._live, clock)
+        _followers.add(self)
+
+    def start(self) -> None:
+        """Draw the card here, and keep it moving from a thread."""
+        self._show(self._run.progress)
+        # A thread of its own context: what it displays belongs to this cell.
+        context = contextvars.copy_context()
+        name = f"card of run {self._run.id}"
+        threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the card be."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        try:
+            while not self._stop.wait(SECONDS_BETWEEN_UPDATES):
+                obey(self._live, self._run)
+                progress = self._run.progress
+                self._show(progress)
+                if progress.state in {RunState.ENDED, RunState.PAUSED, RunState.PURGED}:
+                    return
+        except Exception:  # a card must never disturb anything
+            log.warning("The card of run %s stops; the run goes on.", self._run.id, exc_info=True)
+
+
+_followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    for follower in list(_followers):
+        follower.stop()
