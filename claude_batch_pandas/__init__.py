@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import accessor, exceptions
+from claude_batch_pandas.accessor import batch
 from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.settings import options
 
@@ -27,6 +28,7 @@ __all__ = [
     "BatchError",
     "Run",
     "attach",
+    "batch",
     "col",
     "document",
     "documents",
@@ -34,10 +36,12 @@ __all__ = [
     "exceptions",
     "export",
     "image",
+    "load_ipython_extension",
     "options",
     "recover",
     "run",
     "runs",
+    "unload_ipython_extension",
     "verify",
 ]
 
@@ -69,6 +73,20 @@ def __getattr__(name: str) -> Any:
     found = module if name == "emulator" else getattr(module, name)
     globals()[name] = found
     return found
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%%claude_batch`` and ``%claude_batch``: ``%load_ext claude_batch_pandas``."""
+    from claude_batch_pandas import magics
+
+    magics.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take them away again."""
+    from claude_batch_pandas import magics
+
+    magics.unload(shell)
 
 
 def __dir__() -> list[str]:

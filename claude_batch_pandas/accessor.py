@@ -285,6 +285,27 @@ class Claude(Verbs):
             return session.preview(self._data, self._call(template, options), n)
 
 
+def batch(data: pd.DataFrame | pd.Series, template: Template, **options: Any) -> pd.DataFrame:
+    """Do what ``data.claude.batch(template, ...)`` does, in a form that editors and types know.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame or pandas.Series
+    template, **options
+        As for ``df.claude.batch``.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    InputError
+        When `data` is neither, and as for ``df.claude.batch``.
+    """
+    return Claude(data).batch(template, **options)
+
+
 def register() -> None:
     """Make ``df.claude`` and ``s.claude`` available; doing it twice changes nothing."""
     for kind, add in (

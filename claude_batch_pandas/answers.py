@@ -162,6 +162,13 @@ class Reader:
             [origins[i] if i >= 0 else NEVER_SENT for i in rows],
         )
 
+    def of_shard(self, record: RunRecord, shard: Shard) -> list[Result]:
+        """Return the readable results of one collected shard, as they fit, in any order."""
+        output = self.output(record)
+        path = self.spool.results(record.id, shard.number)
+        found = [result for block in read(read_line_blocks(path)) for _, result in block]
+        return found if output.schema is None else [output.read(result) for result in found]
+
     def needed(self, record: RunRecord, run_id: str) -> list[int]:
         """Return which shards of another run hold requests of this one."""
         if self._is_purged(run_id):

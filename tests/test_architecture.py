@@ -75,7 +75,9 @@ LAYERS = [
     {"session", "verbs"},
     {"finding"},
     {"labelling"},
-    {"accessor", "demo", "cli", "__main__", "__init__"},
+    {"accessor"},
+    {"magics"},
+    {"demo", "cli", "__main__", "__init__"},
 ]
 
 # Where each foreign library may be imported; beside them, numpy carries arrays between files.
@@ -100,7 +102,7 @@ HOMES = {
         "reading",
     },
     "ipywidgets": {"widgets"},
-    "IPython": {"widgets"},
+    "IPython": {"magics", "widgets"},
     "tqdm": {"progress"},
     "orjson": {"histories", "replies", "requests", "session", "shots"},
     "PIL": {"pictures"},

@@ -1,4 +1,4 @@
-"""The notebook's bar: drawn live, replaced by text that survives, and gone afterwards."""
+"""The run card: drawn live, replaced by HTML that survives, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from ipywidgets.widgets import widget as registry
 from nbclient import NotebookClient
 
 from claude_batch_pandas import session
+from claude_batch_pandas.cards import Card
 from claude_batch_pandas.emulator import Emulator, serve
-from claude_batch_pandas.progress import Lines
+from claude_batch_pandas.progress import WORDS, Lines
 from claude_batch_pandas.records import Counts, Progress, RunState
-from claude_batch_pandas.widgets import NotebookBar, in_notebook
+from claude_batch_pandas.widgets import CellCard, LiveCard, in_notebook
 
 RUNNING = Progress(
     run_id="20270115-answer-aaaa",
@@ -70,14 +71,24 @@ class Cell:
         return self.handles[-1]
 
     @property
-    def bar(self) -> Any:
-        """The bar in the last box that was displayed."""
-        return self.shown[-1].children[0]
+    def box(self) -> Any:
+        """The card that is alive."""
+        (box,) = (w for w in registry._instances.values() if isinstance(w, ipywidgets.VBox))
+        return box
 
     @property
-    def label(self) -> Any:
-        """The label beside it."""
-        return self.shown[-1].children[1]
+    def html(self) -> str:
+        """What it shows."""
+        return str(self.box.children[0].value)
+
+    def click(self, name: str) -> None:
+        """Click a button."""
+        (button,) = (b for b in self.box.children[1].children if b.description == name)
+        button.click()
+
+
+def card_of(progress: Progress) -> Card:
+    return Card(progress, "claude-haiku-5-5", {"succeeded": 10}, "$0.01 so far")
 
 
 @pytest.fixture
@@ -89,35 +100,117 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cell]:
     ipywidgets.Widget.close_all()
 
 
-def test_the_bar_moves_by_shards(cell: Cell) -> None:
-    """One box with a bar and a line of text, whose traits follow the progress."""
-    bar = NotebookBar()
-    bar(RUNNING)
-    first = (cell.bar.value, cell.bar.max, cell.label.value)
-    bar(replace(RUNNING, ended=2, shards=4, note="waiting for the queue"))
+def test_the_card_moves_by_shards(cell: Cell) -> None:
+    """One box, whose bar and words follow the progress; what is displayed has other forms, too."""
+    card = LiveCard(card_of)
+    card(RUNNING)
+    first = cell.html
+    card(replace(RUNNING, ended=2, shards=4, note="waiting for the queue"))
 
     assert len(cell.shown) == 1
-    assert first[:2] == (1, 3)
-    assert first[2].startswith("run 20270115-answer-aaaa: in progress at the API; 1 of 3 shards")
-    assert first[2].endswith("(interrupt detaches)")
-    assert (cell.bar.value, cell.bar.max) == (2, 4)
-    assert "waiting for the queue" in cell.label.value
-    assert "cbp-run" in cell.shown[0]._dom_classes
+    assert 'aria-valuenow="30"' in first
+    assert "1 of 3 shards ended" in first
+    assert "10 succeeded" in first
+    assert "$0.01 so far" in first
+    assert 'aria-valuenow="45"' in cell.html
+    assert "waiting for the queue" in cell.html
+    bundle = cell.shown[0]._repr_mimebundle_()
+    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"}
+    assert bundle["text/html"] == first
+    assert bundle["text/plain"].startswith("run 20270115-answer-aaaa: in progress at the API")
     assert cell.handles[0].updates == []
 
 
-def test_a_run_without_shards_has_a_bar_too(cell: Cell) -> None:
+def test_a_run_without_shards_has_a_card_too(cell: Cell) -> None:
     """Nothing of nothing is shown without an error."""
-    NotebookBar()(replace(RUNNING, shards=0, submitted=0, ended=0))
+    LiveCard(card_of)(replace(RUNNING, shards=0, submitted=0, ended=0))
 
-    assert (cell.bar.value, cell.bar.max) == (0, 1)
+    assert 'aria-valuenow="0"' in cell.html
+
+
+def test_a_card_needs_nothing_but_itself() -> None:
+    """No script, no style sheet, no request to anybody; and words for whoever sees no bar."""
+    for progress in (RUNNING, OVER, replace(RUNNING, state=RunState.PAUSED, note="no credit")):
+        html = card_of(progress).html()
+        assert not {"<script", "<style", "<link", "<img", "http", "url("} & {
+            word for word in ("<script", "<style", "<link", "<img", "http", "url(") if word in html
+        }
+        assert 'role="progressbar"' in html
+        assert 'aria-valuetext="' in html
+        assert WORDS[progress.state] in html
+
+
+def test_a_waiting_cell_says_how_to_leave() -> None:
+    waiting = card_of(RUNNING)._replace(is_waited_for=True)
+    assert "Interrupt (the stop button) detaches; the run goes on." in waiting.html()
+    assert "detaches" not in card_of(RUNNING).html()
+    assert "detaches" not in card_of(OVER)._replace(is_waited_for=True).html()
+
+
+class Held:
+    """The run behind a card: what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def card(self, progress: Progress, *, is_waited_for: bool = False) -> Card:
+        return card_of(progress)._replace(is_waited_for=is_waited_for)
+
+    def cancel(self) -> None:
+        self.done.append("cancel")
+
+    def detach(self) -> None:
+        self.done.append("detach")
+
+    def preview_html(self) -> str:
+        return "<p>part</p>"
+
+
+def test_a_click_is_done_by_whoever_draws(cell: Cell) -> None:
+    """A handler only takes note; a cancel asks once more."""
+    held, card = Held(), CellCard()
+    card.bind(held)
+    card(RUNNING)
+    cell.click("Cancel")
+    card(replace(RUNNING, elapsed=61.0))
+    assert held.done == []
+    cell.click("Cancel? Click again")
+    cell.click("Detach")
+    assert held.done == []
+    card(replace(RUNNING, elapsed=62.0))
+    assert sorted(held.done) == ["cancel", "detach"]
+    cell.click("Fetch partial")
+    card(replace(RUNNING, elapsed=63.0))
+    assert cell.box.children[2].value == "<p>part</p>"
+    card(replace(RUNNING, elapsed=64.0))
+    assert len(held.done) == 2
+
+
+def test_a_frontend_without_widgets_gets_the_card_as_html(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marimo refuses ipywidgets; the card is drawn anew each time."""
+
+    class Marimo:
+        @staticmethod
+        def running_in_notebook() -> bool:
+            return True
+
+    monkeypatch.setitem(sys.modules, "marimo", Marimo)
+    assert in_notebook()
+    card = LiveCard(card_of)
+    card(RUNNING)
+    card(OVER)
+    assert "1 of 3 shards ended" in html_of(cell.shown[0])
+    assert OVER.summary in html_of(cell.handles[0].updates[0])
+    assert not registry._instances
 
 
 @pytest.mark.parametrize("over", [OVER, replace(RUNNING, state=RunState.PAUSED, note="no credit")],
                          ids=["ended", "paused"])  # fmt: skip
 def test_at_the_end_the_bar_becomes_text(over: Progress, cell: Cell) -> None:
     """Static HTML in the same output, which a saved notebook keeps."""
-    bar = NotebookBar()
+    bar = LiveCard(card_of)
     bar(RUNNING)
     bar(over)
     (text,) = cell.handles[0].updates
@@ -129,7 +222,7 @@ def test_at_the_end_the_bar_becomes_text(over: Progress, cell: Cell) -> None:
 
 def test_a_run_that_is_over_at_once_shows_only_text(cell: Cell) -> None:
     """The same cell again needs no widget."""
-    NotebookBar()(OVER)
+    LiveCard(card_of)(OVER)
 
     (text,) = cell.shown
     assert OVER.summary in html_of(text)
@@ -141,7 +234,7 @@ def test_text_of_others_is_escaped(field: str, cell: Cell) -> None:
     """An error message of a server, or a name, never becomes markup."""
     evil = "<img src=x onerror=\"alert('1')\">&"
     values: dict[str, Any] = {"summary": "", field: evil}
-    bar = NotebookBar()
+    bar = LiveCard(card_of)
     bar(RUNNING)
     bar(replace(OVER, **values))
     html = html_of(cell.handles[0].updates[0])
@@ -151,17 +244,16 @@ def test_text_of_others_is_escaped(field: str, cell: Cell) -> None:
 
 
 def test_live_text_is_no_markup(cell: Cell) -> None:
-    """A label shows its value as it is; an HTML widget would run it."""
-    NotebookBar()(replace(RUNNING, note="<b>x</b>"))
+    """What others wrote is text, while the card is alive, too."""
+    LiveCard(card_of)(replace(RUNNING, note="<b>x</b>"))
 
-    assert type(cell.label) is ipywidgets.Label
-    assert "<b>x</b>" in cell.label.value
+    assert "&lt;b&gt;x&lt;/b&gt;" in cell.html
 
 
 def test_no_widget_is_left(cell: Cell) -> None:
     """A kernel that runs for days holds no closed bars."""
     before = set(registry._instances)
-    bar = NotebookBar()
+    bar = LiveCard(card_of)
     bar(RUNNING)
     live = set(registry._instances) - before
     bar(OVER)
@@ -172,7 +264,7 @@ def test_no_widget_is_left(cell: Cell) -> None:
 
 def test_a_bar_can_be_used_again(cell: Cell) -> None:
     """Waiting once more after a pause or a retry draws again, in the same place or a new one."""
-    bar = NotebookBar()
+    bar = LiveCard(card_of)
     bar(RUNNING)
     bar(replace(RUNNING, state=RunState.PAUSED, note="no credit"))
     bar(replace(RUNNING, ended=2))
@@ -185,12 +277,12 @@ def test_a_bar_can_be_used_again(cell: Cell) -> None:
 def test_a_handle_can_be_given(cell: Cell) -> None:
     """The bar is drawn into an output that exists, and the text after it."""
     handle = Handle()
-    bar = NotebookBar(handle)
+    bar = LiveCard(card_of, handle)
     bar(RUNNING)
     bar(OVER)
 
     assert cell.shown == []
-    assert isinstance(handle.updates[0], ipywidgets.Widget)
+    assert "1 of 3 shards" in html_of(handle.updates[0])
     assert "30 succeeded" in html_of(handle.updates[-1])
 
 
@@ -212,7 +304,7 @@ def test_a_script_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     found.append(in_notebook())
 
     assert found == [False, False, False, True, False]
-    assert isinstance(bar, NotebookBar)
+    assert isinstance(bar, CellCard)
     assert isinstance(session.hook_for("log"), Lines)
 
 
@@ -250,5 +342,5 @@ def test_a_cell_of_a_real_kernel_shows_a_run(
     assert "cbp-run" in shown[0]["text/html"]
     assert "2 succeeded; $" in shown[0]["text/html"]
     assert "application/vnd.jupyter.widget-view+json" not in shown[0]
-    assert "IntProgressModel" in models
+    assert "HTMLModel" in models
     assert sum(batch.total for batch in emulator.batches) == 2

@@ -1,0 +1,109 @@
+"""``%load_ext claude_batch_pandas``: a cell whose text is a template, and a line about runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import (
+    Magics,
+    cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from claude_batch_pandas import finding
+from claude_batch_pandas.accessor import Claude
+from claude_batch_pandas.exceptions import BatchError
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+NAME = "claude_batch"
+USES = "%claude_batch runs | show ID | cancel ID"
+
+
+@magics_class
+class BatchMagics(Magics):
+    """The magics of this package."""
+
+    @magic_arguments()
+    @argument("frame", help="The name of a DataFrame or Series.")
+    @argument("-o", "--output", default="answer", help="The name of the new column.")
+    @argument("--to", metavar="NAME", help="Bind the new frame, or the run, to this name.")
+    @argument("-m", "--model", help="Default: options.model.")
+    @argument("--max-tokens", type=int, help="Tokens an answer may have.")
+    @argument("--system", help="The system prompt.")
+    @argument("--votes", type=int, default=1, help="Ask each row that often.")
+    @argument("--replace", action="store_true", help="Rewrite the new columns when they exist.")
+    @argument("--wait", dest="wait", action="store_true", default=True, help="Wait (default).")
+    @argument("--no-wait", dest="wait", action="store_false", help="Return the run at once.")
+    @needs_local_scope
+    @no_var_expand
+    @cell_magic
+    def claude_batch(self, line: str, cell: str, local_ns: dict[str, Any] | None = None) -> Any:
+        """Ask Claude about every row of a frame; the cell is the template, braces and all."""
+        given = parse_argstring(self.claude_batch, line)
+        assert self.shell is not None, "a magic is run by a shell"
+        names = {**self.shell.user_ns, **(local_ns or {})}
+        if given.frame not in names:
+            msg = f"There is no variable {given.frame!r}. Name a DataFrame or a Series."
+            raise UsageError(msg)
+        data = names[given.frame]
+        options = {
+            "output": given.output,
+            "model": given.model,
+            "max_tokens": given.max_tokens,
+            "system": _unquoted(given.system),
+            "votes": given.votes,
+            "replace": given.replace,
+        }
+        try:
+            claude = Claude(data)
+            ask = claude.batch if given.wait else claude.submit
+            found = ask(cell.strip("\n"), **options)
+        except BatchError as error:
+            raise UsageError(str(error)) from None
+        if given.to is None:
+            return found
+        self.shell.user_ns[given.to] = found
+        return None
+
+    @no_var_expand
+    @line_magic(NAME)  # type: ignore[arg-type]
+    def about(self, line: str) -> Any:
+        """Tell of runs: ``runs``, ``show ID``, ``cancel ID``."""
+        words = line.split()
+        try:
+            match words:
+                case ["runs"]:
+                    return finding.runs()
+                case ["show", run_id]:
+                    return finding.run(run_id)
+                case ["cancel", run_id]:
+                    return finding.run(run_id).cancel()
+        except BatchError as error:
+            raise UsageError(str(error)) from None
+        msg = f"{USES}; not {line!r}."
+        raise UsageError(msg)
+
+
+def _unquoted(text: str | None) -> str | None:
+    """Return an argument without the quotes around it, which IPython leaves there."""
+    quotes = ("'", '"')
+    is_quoted = text is not None and len(text) > 1 and text[0] == text[-1] and text[0] in quotes
+    return text[1:-1] if text is not None and is_quoted else text
+
+
+def load(shell: InteractiveShell) -> None:
+    """Add the magics to a shell."""
+    shell.register_magics(BatchMagics)
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take them away again, which IPython does not do by itself."""
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop(NAME, None)
