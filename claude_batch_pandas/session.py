@@ -30,6 +30,7 @@ from claude_batch_pandas.folders import place_warning
 from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.knowledge import Knowledge
+from claude_batch_pandas.loops import patch_warning
 from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.planning import INDEX, Draft, Live, Planner
@@ -60,6 +61,7 @@ clock: Clock = SystemClock()
 crew = Crew()
 _clients: dict[bytes, Client] = {}  # by `_environment`
 _warned_of: set[Path] = set()  # ledgers in bad places, each told of once
+_told: set[str] = set()  # warnings that are given once
 _SALT = secrets.token_bytes(32)
 
 
@@ -90,6 +92,9 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
             "The template uses no column, so every row asks the same. "
             f"Write {{column}} where a value belongs; there are: {renderer.source.names[:9]}."
         )
+    if (words := patch_warning()) and words not in _told:
+        _told.add(words)
+        warn(words)
     if words := cache_warning(call):
         warn(words)
     engine = desk.engine()

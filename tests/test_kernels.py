@@ -79,13 +79,18 @@ class Kernel:
 
     def text(self, cells: list[str]) -> list[str]:
         """Return what each cell printed or ended with, as text."""
-        shown = dict.fromkeys(cells, "")
+        return [text for text, _ in self.shown(cells)]
+
+    def shown(self, cells: list[str]) -> list[tuple[str, str]]:
+        """Return what each cell printed or ended with, and what it warned of."""
+        shown, warned = dict.fromkeys(cells, ""), dict.fromkeys(cells, "")
         for cell, content in self.outputs(cells):
             is_printed = content.get("name") == "stdout"
             is_value = "execution_count" in content and "data" in content
             shown[cell] += content["text"] if is_printed else ""
             shown[cell] += content["data"]["text/plain"] if is_value else ""
-        return list(shown.values())
+            warned[cell] += content["text"] if content.get("name") == "stderr" else ""
+        return list(zip(shown.values(), warned.values(), strict=True))
 
     def interrupt_when(self, cell: str, words: str) -> float:
         """Interrupt a cell once it shows these words; return the seconds until it is done."""
@@ -126,7 +131,10 @@ def test_cells_queued_at_once_all_run(patch: str, start: Callable[[], Kernel]) -
 
     assert [cell for cell, _ in replies] == cells
     assert [content["status"] for _, content in replies] == ["ok"] * 6, replies
-    assert kernel.text(cells) == SHOWN
+    found = kernel.shown(cells)
+    assert [text for text, _ in found] == SHOWN
+    told = "".join(warned for _, warned in found)
+    assert told.count("it makes Run All drop cells") == bool(patch)
 
 
 def test_an_interrupted_cell_detaches(
