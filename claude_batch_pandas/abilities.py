@@ -26,6 +26,7 @@ MINIMUMS = {
     2_048: {("opus", (4, 7))},
     4_096: {("opus", (4, 6)), ("opus", (4, 5)), ("haiku", (4, 5))},
 }
+NEWEST = {"fable": (5, 2), "mythos": (5, 2)} | dict.fromkeys(("haiku", "opus", "sonnet"), (5, 5))
 NEW_EYES = (4, 7)  # the version from which images are read at a higher resolution
 ALWAYS = frozenset({"fable", "mythos"})  # families that always think
 
@@ -100,6 +101,8 @@ def shipped(model: str) -> Abilities:
     if version is None:
         return Abilities(model=model)
     family, number = version
+    if number > NEWEST.get(family, (0, 0)):
+        return Abilities(model=model, sight=NEW_SIGHT)
     is_newest = number >= ((5, 1) if family in ALWAYS else (5, 5)) and family != "haiku"
     return Abilities(
         model=model,

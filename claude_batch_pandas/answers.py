@@ -147,13 +147,14 @@ class Reader:
         output = self.output(record)
         if record.attached or output.votes == 1:
             return each
-        results = counted(each.results, output.votes, is_unordered=bool(output.flags))
+        results = counted(each.results, output.votes, output.ballot)
         return Answers(results, each.origins[:: output.votes])
 
     def of_votes(self, record: RunRecord, found: Answers | None = None) -> Answers:
         """Return what `of_rows` does, but every vote of each row."""
         results, origins, _ = self.of_requests(record) if found is None else found
-        never = [Result(RowStatus(status), error=why) for status, why in record.reasons]
+        told = record.reasons or catalog.load_reasons(self.spool.folder(record.id))
+        never = [Result(RowStatus(status), error=why) for status, why in told]
         rows = self.map(record.id).rows.tolist()
         if not never:
             return Answers([results[i] for i in rows], [origins[i] for i in rows])

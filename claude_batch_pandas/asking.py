@@ -53,7 +53,9 @@ def ask_for(
 def _thinks_not(params: Mapping[str, Any]) -> bool:
     """Tell whether a tool can be forced: a model that thinks chooses by itself."""
     thinking = params.get("thinking")
-    return thinking is None or (isinstance(thinking, Mapping) and thinking["type"] == "disabled")
+    return thinking is None or (
+        isinstance(thinking, Mapping) and thinking.get("type") == "disabled"
+    )
 
 
 def _with_words(system: Any, words: str) -> Any:

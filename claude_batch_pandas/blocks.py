@@ -23,6 +23,11 @@ from claude_batch_pandas.slots import UnfitError
 IMAGE, DOCUMENT = "image", "document"
 PDF, TEXT = "application/pdf", "text/plain"
 LARGEST_FILE = 500_000_000  # bytes, of the Files API
+LARGEST_INLINE = 180_000_000  # bytes of a file that stands in a request, a third larger there
+LONGEST_PATH = 260  # characters of a path that an error shows
+MOST_BLANKS = 6
+PATH = re.compile(r"[/\\]|\.[A-Za-z0-9]{1,5}$")
+NO_PATH = "its text is no path of a file; name the column that holds paths."
 ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 FILE_ID = re.compile(r"file_[A-Za-z0-9]{8,}")
 KINDS = {IMAGE: "PNG, JPEG, GIF or WebP", DOCUMENT: "PDF or UTF-8 text"}
@@ -199,7 +204,7 @@ class Loader:
     def _picture(self, data: bytes, name: str) -> Upload:
         media_type = image_type(data)
         if media_type is None:
-            msg = f"{name} is no image; the API reads {KINDS[IMAGE]}."
+            msg = f"{name!r} is no image; the API reads {KINDS[IMAGE]}."
             raise UnfitError(msg)
         picture = pictures.fitted(data, media_type, self.sight)
         self.scaled += picture.was_scaled
@@ -260,10 +265,10 @@ def _document(data: bytes, name: str) -> Upload:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        msg = f"{name} is neither a PDF nor UTF-8 text."
+        msg = f"{name!r} is neither a PDF nor UTF-8 text."
         raise UnfitError(msg) from None
     if not text.strip() or "\0" in text:
-        msg = f"{name} is {'empty' if not text.strip() else 'neither a PDF nor text'}."
+        msg = f"{name!r} is {'empty' if not text.strip() else 'neither a PDF nor text'}."
         raise UnfitError(msg)
     return Upload(text.encode(), name, TEXT)
 
@@ -276,7 +281,7 @@ def _read(media: Media, cell: Any) -> tuple[bytes, str]:
             raise UnfitError(msg)
         return bytes(cell), media.kind
     if isinstance(cell, str | os.PathLike):
-        return _file(Path(cell).expanduser())
+        return _file(Path(cell).expanduser(), LARGEST_FILE if media.upload else LARGEST_INLINE)
     found = pictures.from_pixels(cell) if media.kind == IMAGE else None
     if found is None:
         msg = f"a {type(cell).__name__} is no {media.kind}; use a path, an address or bytes."
@@ -284,20 +289,30 @@ def _read(media: Media, cell: Any) -> tuple[bytes, str]:
     return found, media.kind
 
 
-def _file(path: Path) -> tuple[bytes, str]:
+def _file(path: Path, most: int) -> tuple[bytes, str]:
+    shown = repr(str(path)) if _looks_like_a_path(str(path)) else "its text"
     try:
         is_folder, size = path.is_dir(), path.stat().st_size
-        if not is_folder and size <= LARGEST_FILE:
+        if not is_folder and size <= most:
             return path.read_bytes(), path.name
         wrong = "is a folder, not a file"
         if not is_folder:
-            wrong = f"has more than {LARGEST_FILE:,} bytes, which the API does not take"
-        msg = f"{str(path)!r} {wrong}."
+            wrong = f"has {size:,} bytes; at most {most:,} can be sent"
+            wrong += "" if most == LARGEST_FILE else ", and upload=True sends more"
+        msg = f"{shown} {wrong}."
     except FileNotFoundError:
-        msg = f"there is no file {str(path)!r}."
+        msg = f"there is no file {shown}." if shown != "its text" else NO_PATH
     except (OSError, ValueError) as error:
-        msg = f"the file {str(path)!r} cannot be read ({type(error).__name__})."
+        msg = f"the file {shown} cannot be read ({type(error).__name__})."
+        if shown == "its text":
+            msg = NO_PATH
     raise UnfitError(msg)
+
+
+def _looks_like_a_path(text: str) -> bool:
+    """Tell whether an error may show a cell: a path, and not the text of another column."""
+    is_line = len(text) <= LONGEST_PATH and text.isprintable() and text.count(" ") <= MOST_BLANKS
+    return is_line and bool(PATH.search(text))
 
 
 def _key(media: Media, cell: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.templates import as_messages
 
 TTLS = ("5m", "1h")
 BYTES_PER_TOKEN = 3.1  # of English in current models' tokens; an estimate
@@ -32,7 +33,7 @@ class Marked(NamedTuple):
     size: int
 
 
-def mark(template: Any, system: Any, cache: Any) -> Marked:
+def mark(template: Any, system: Any, cache: Any, *, has_history: bool = False) -> Marked:
     """Return a prompt whose shared beginning is marked for the cache.
 
     Parameters
@@ -41,6 +42,8 @@ def mark(template: Any, system: Any, cache: Any) -> Marked:
     system : str, list of dict or None
     cache : True, "5m" or "1h"
         How long an entry lives after its last use; True is five minutes.
+    has_history : bool
+        Whether a conversation of each row comes before the messages.
 
     Raises
     ------
@@ -63,12 +66,12 @@ def mark(template: Any, system: Any, cache: Any) -> Marked:
     messages = template
     if isinstance(template, str):
         messages = [{"role": "user", "content": template}]
-    if isinstance(messages, list | tuple):
+    if isinstance(messages, list | tuple) and not has_history:  # what was said before comes first
         messages = [
             {**message, "content": blocks.content(message["content"])}
             if isinstance(message, Mapping) and "content" in message
             else message
-            for message in messages
+            for message in as_messages(messages)
         ]
     if blocks.last is None:
         msg = (
@@ -94,10 +97,14 @@ class _Blocks:
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
         if not isinstance(content, list | tuple):
+            self._is_over = True  # a column of contents, say
             return content
         return [part for block in content for part in self._block(block)]
 
     def _block(self, block: Any) -> list[Any]:
+        if isinstance(block, str):
+            block = {"type": "text", "text": block}
+        self._is_over = self._is_over or not isinstance(block, Mapping)  # an image of each row
         text = block.get("text") if isinstance(block, Mapping) else None
         if self._is_over or not isinstance(text, str):
             if not self._is_over and isinstance(block, Mapping):

@@ -20,6 +20,7 @@ from claude_batch_pandas.planning import NO_SCOPE
 from claude_batch_pandas.records import ON_UNKNOWN, RunRecord
 from claude_batch_pandas.refusals import refusal
 from claude_batch_pandas.rendering import Know, Recipe
+from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.settings import options
 from claude_batch_pandas.shots import with_examples
 from claude_batch_pandas.templates import as_messages
@@ -32,6 +33,7 @@ ELSEWHERE = {
     "system": "give it as system=, which takes blocks too, and in which {columns} work",
 }
 OWN = ("tools", "tool_choice", "thinking")  # parameters that are arguments, too
+SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp_")
 MOST_VOTES = 25
 BETA = re.compile(r"[A-Za-z0-9._-]+")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -109,8 +111,9 @@ def recipe_of(call: Call, know: Know = shipped, send: Uploader | None = None) ->
     """
     _check(call)
     params, betas = _params(call)
+    params = check_params(params, least=int(not call.force))
     model = know(params["model"]) if isinstance(params["model"], str) else shipped("")
-    has_tools = any("input_schema" in tool for tool in _tools(params))
+    has_tools = any(_is_ours(tool) for tool in _tools(params))
     output = output_of(
         call.output,
         call.schema,
@@ -124,8 +127,10 @@ def recipe_of(call: Call, know: Know = shipped, send: Uploader | None = None) ->
     system = call.system
     if call.examples is not None:
         template = with_examples(template, call.examples, output, loader)
+    shared = 0
     if _is_cached(call):
-        template, system, _ = mark(template, system, _ttl(call))
+        has_history = call.history is not None
+        template, system, shared = mark(template, system, _ttl(call), has_history=has_history)
     params, system = ask_for(output, params, system, model)
     if not call.force:
         _refuse(template, params, model, betas)
@@ -139,6 +144,7 @@ def recipe_of(call: Call, know: Know = shipped, send: Uploader | None = None) ->
         force=call.force,
         history="" if call.history is None else _run_id(call.history),
         earlier=getattr(call.history, "asked", None),
+        shared=shared,
     )
 
 
@@ -217,6 +223,12 @@ def _tools(params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else []
 
 
+def _is_ours(tool: Mapping[str, Any]) -> bool:
+    """Tell whether we are the ones to run a tool, so that its input is an answer."""
+    kind = str(tool.get("type") or "custom")
+    return not kind.startswith(SERVER_TOOLS)
+
+
 def _refuse(
     template: Any, params: Mapping[str, Any], model: Abilities, betas: Sequence[str]
 ) -> None:
@@ -241,14 +253,12 @@ def _ttl(call: Call) -> Any:
     return "1h" if call.warm and call.cache is True else call.cache
 
 
-def cache_warning(call: Call) -> str:
+def cache_warning(recipe: Recipe) -> str:
     """Say that what a call wants cached is too short for its model; empty when it is not."""
-    if not _is_cached(call):
-        return ""
-    model = str(call.model or options.model)
+    model = str(recipe.params["model"])
     least = cache_minimum(model)
-    tokens = int(mark(call.template, call.system, call.cache).size / BYTES_PER_TOKEN)
-    if least is None or tokens >= least:
+    tokens = int(recipe.shared / BYTES_PER_TOKEN)
+    if not recipe.shared or least is None or tokens >= least:
         return ""
     return (
         f"What all rows share has about {tokens:,} tokens, and {model} caches from {least:,} on: "

@@ -22,6 +22,7 @@ from claude_batch_pandas.spool import Spool, read_sealed, write_sealed
 DIGEST = np.dtype(f"S{DIGEST_SIZE}")
 ROWS, DIGESTS, REFERENCES = "rows.npy", "digests.npy", "references.npy"
 KNOWN, KNOWN_ORDINALS = "known.npy", "known-ordinals.npy"
+REASONS = "reasons.json"  # that some rows have, for which they are never sent
 RECIPE = "recipe.json"  # beside them: what was asked of every row
 FILES = (ROWS, DIGESTS, REFERENCES, KNOWN, KNOWN_ORDINALS)  # of every run
 OWN = 0  # the source of a request that this run sends itself
@@ -137,6 +138,24 @@ def load(folder: Path) -> Map:
 def save_ordinals(folder: Path, shard: int, ordinals: Iterable[int]) -> None:
     """Write which of a run's own requests a shard holds, durably."""
     _save(ordinals_path(folder, shard), np.fromiter(ordinals, dtype=np.uint32))
+
+
+def save_reasons(folder: Path, reasons: Sequence[tuple[str, str]]) -> None:
+    """Write why rows are never sent: (status, why), where there are any, durably."""
+    if reasons:
+        write_sealed(folder / REASONS, json.dumps(reasons).encode())
+
+
+def load_reasons(folder: Path) -> list[tuple[str, str]]:
+    """Return why rows of a run are never sent.
+
+    Raises
+    ------
+    LedgerError
+    """
+    path = folder / REASONS
+    found = json.loads(read_sealed(path)) if path.exists() else []
+    return [(status, why) for status, why in found]
 
 
 def load_ordinals(folder: Path, shard: int) -> list[int]:

@@ -14,11 +14,9 @@ import contextlib
 import hashlib
 import hmac
 import logging
-import re
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
 from claude_batch_pandas.addresses import (
     check_transport,
@@ -27,6 +25,7 @@ from claude_batch_pandas.addresses import (
     origin_of,
     server_of,
 )
+from claude_batch_pandas.asides import Asides
 from claude_batch_pandas.exceptions import (
     ENDLESS,
     OWN_CODES,
@@ -52,13 +51,8 @@ if TYPE_CHECKING:
     import anthropic
     import httpx2
 
-MESSAGES = "/v1/messages"
 BATCHES = "/v1/messages/batches"
-MODELS = "/v1/models"
-FILES = "/v1/files"
-MODEL_SECONDS = 10.0  # to wait for what is only good to know
 PAGE = 1000  # batches per list call, the API's maximum
-FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_RESULT = 4_000_000  # bytes a request on average; 300,000 tokens are two million
 
 log = logging.getLogger(__name__)
@@ -73,7 +67,7 @@ class Listing(NamedTuple):
     has_older: bool = False  # whether there are more, older than these
 
 
-class Client:
+class Client(Asides):
     """One workspace's batches.
 
     Parameters
@@ -284,72 +278,6 @@ class Client:
                     )
                     raise APIError(msg, code=ENDLESS)
                 yield block
-
-    def model(self, name: str) -> dict[str, Any]:
-        """Return what the API tells of a model: a ModelInfo object.
-
-        Raises
-        ------
-        APIError
-            `is_missing` when it does not know the model, or tells of none.
-        """
-        path = f"{MODELS}/{quote(name, safe='')}"
-        answer = self._send("get", path, {}, timeout=MODEL_SECONDS)
-        return read_json(answer.status, answer.content)
-
-    def upload(self, name: str, data: bytes, media_type: str) -> str:
-        """Give the API a file, and return its id.
-
-        Parameters
-        ----------
-        name : str
-        data : bytes
-        media_type : str
-
-        Raises
-        ------
-        APIError
-        """
-        # The SDK adds the boundary.
-        headers = {"Content-Type": "multipart/form-data"}
-        file = [("file", (name, data, media_type))]
-        answer = self._send("post", FILES, headers, files=file)
-        found = read_json(answer.status, answer.content).get("id")
-        if not isinstance(found, str) or not FILE_ID.fullmatch(found):
-            msg = (
-                f"The server answered {answer.status} to a file without a usable id. Check what "
-                "ANTHROPIC_BASE_URL leads to."
-            )
-            raise APIError(msg, status=answer.status)
-        return found
-
-    def answer(self, params: bytes, betas: Sequence[str], seconds: float) -> bytes:
-        """Ask one request now, at the live price, once; return the message as JSON.
-
-        Parameters
-        ----------
-        params : bytes
-            Messages parameters as JSON.
-        betas : sequence of str
-            For the ``anthropic-beta`` header.
-        seconds : float
-            To wait for it.
-
-        Raises
-        ------
-        APIError
-        """
-        headers = {"Content-Type": "application/json"}
-        if betas:
-            headers["anthropic-beta"] = ",".join(betas)
-        answer = self._send("post", MESSAGES, headers, content=params, timeout=seconds)
-        if not isinstance(read_json(answer.status, answer.content).get("content"), list):
-            msg = (
-                f"The server answered {answer.status} to a request with something that is no "
-                "message. Check what ANTHROPIC_BASE_URL leads to."
-            )
-            raise APIError(msg, status=answer.status)
-        return answer.content
 
     def scope(self) -> Scope:
         """Ask the API which organization and workspace this credential belongs to.

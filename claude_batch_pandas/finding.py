@@ -25,6 +25,7 @@ from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import NOT_FOUND, InputError, RunNotFoundError
 from claude_batch_pandas.handles import Run
+from claude_batch_pandas.knowledge import Knowledge
 from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.planning import Planner
@@ -41,6 +42,7 @@ from claude_batch_pandas.store import Store
 from claude_batch_pandas.templates import wrong_template
 from claude_batch_pandas.tracebacks import Curtain, warn
 from claude_batch_pandas.twins import LONGEST_SECONDS
+from claude_batch_pandas.uploads import Uploads
 
 if TYPE_CHECKING:
     import anthropic
@@ -182,6 +184,9 @@ def attach(
         hook_for(progress)
         check_batch_id(batch_id)
         engine = build_engine(client)
+        if template is not None:
+            sent = Uploads(lambda: engine, find_scope(engine))
+            recipe = recipe_of(call, Knowledge(lambda: engine), sent)
         run_id = engine.store.owner(batch_id)
         if run_id is None:
             retrieve = partial(engine.client.retrieve, batch_id)
@@ -221,8 +226,10 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
         recipe = recipe_of(call)
         frames.check_output(data, recipe.output, replace=call.replace)
         engine = build_engine(call.client)
+        sent = Uploads(lambda: engine, find_scope(engine))
+        recipe = recipe_of(call, Knowledge(lambda: engine), sent)
         history, recipe = history_of(data, recipe, engine)
-        renderer = prepare(data, recipe, lambda: engine, history=history)
+        renderer = prepare(data, recipe, Knowledge(lambda: engine), sent, history)
         blocks = [recovery.without_bodies(block) for block in renderer.blocks()]
         found = _harvest(engine, call, blocks)
         index = indexes.dump(data.index)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from claude_batch_pandas.abilities import shipped
-from claude_batch_pandas.blocks import Loader
+from claude_batch_pandas.blocks import Loader, Media
 from claude_batch_pandas.exceptions import BatchError, InputError, TemplateError
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.refusals import refusal
@@ -34,8 +34,8 @@ from claude_batch_pandas.rendering import (
 )
 from claude_batch_pandas.requests import WholeEncoder, check_params
 from claude_batch_pandas.rows import MissingCellError, Row
-from claude_batch_pandas.slots import History, check_messages, texts_of
-from claude_batch_pandas.templates import parse_prompt, slots_in
+from claude_batch_pandas.slots import History, UnfitError, check_messages, texts_of
+from claude_batch_pandas.templates import as_messages, parse_prompt, slots_in
 from claude_batch_pandas.tracebacks import warn
 from claude_batch_pandas.votes import replicated
 
@@ -59,6 +59,7 @@ class FunctionRenderer:
     columns: Sequence[str] = ()  # what a function reads is not known before it is called
     know: Know = shipped
     history: History | None = None
+    loader: Loader = field(default_factory=lambda: Loader(shipped("").sight))
     _encoder: WholeEncoder = field(init=False)
     _constant: dict[str, Any] = field(init=False)
 
@@ -131,6 +132,9 @@ class FunctionRenderer:
             data = b"" if why else self._encoder.encode(params)
         except UnicodeEncodeError:
             return Reason(RowStatus.INVALID, NOT_UTF8.format(position))
+        except UnfitError as error:
+            why = str(error).removesuffix(".") + AT.format(position)
+            return Reason(RowStatus.INVALID, why)
         except InputError as error:
             msg = (
                 f"What the template function returned at position {position} is no prompt: {error}"
@@ -182,7 +186,7 @@ class FunctionRenderer:
         if isinstance(asked, str):
             own: Mapping[str, Any] = {"messages": [{"role": "user", "content": asked}]}
         elif isinstance(asked, list | tuple):
-            own = {"messages": asked}
+            own = {"messages": as_messages(asked)}
         elif isinstance(asked, Mapping):
             own = asked
         else:
@@ -191,6 +195,8 @@ class FunctionRenderer:
                 "parameters, or None for nothing to ask."
             )
             raise InputError(msg)
+        if isinstance(own.get("messages"), list | tuple):
+            own = {**own, "messages": self._with_files(own["messages"])}
         check_messages(own.get("messages"))
         if not own.keys() <= {"messages", "system"}:
             _check_own(own)
@@ -200,6 +206,17 @@ class FunctionRenderer:
         if whole.get("system", "") is None:  # as a function says that this row has none
             del whole["system"]
         return whole
+
+    def _with_files(self, part: Any) -> Any:
+        """Return messages with their images and documents; here, a name is a path."""
+        if isinstance(part, Media):
+            cell = part.shared if part.column is None else part.column
+            return json.loads(self.loader.block(part, cell))
+        if isinstance(part, Mapping):
+            return {name: self._with_files(value) for name, value in part.items()}
+        if isinstance(part, list | tuple):
+            return [self._with_files(value) for value in part]
+        return part
 
 
 def renderer_for(
@@ -222,9 +239,9 @@ def renderer_for(
     ------
     InputError
     """
-    if callable(recipe.template):
-        return FunctionRenderer(source, recipe, know=know, history=history)
     chosen = Loader(shipped("").sight) if loader is None else loader
+    if callable(recipe.template):
+        return FunctionRenderer(source, recipe, (), know, history, chosen)
     return Renderer(source, recipe, chosen, know, history)
 
 

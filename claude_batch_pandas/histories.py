@@ -64,6 +64,9 @@ def said_in(record: RunRecord, engine: Engine, wanted: Iterable[int]) -> dict[in
         by_run.setdefault(runs[source], {})[ordinal] = i
     said: dict[int, bytes | Reason] = {}
     for run_id, places in by_run.items():
+        if engine.store.run(run_id).state is RunState.PURGED:  # and its answers with it
+            said |= dict.fromkeys(places.values(), UNANSWERED)
+            continue
         check_history(replace(engine.store.run(run_id), state=RunState.ENDED))
         asked = _asked(engine, run_id, places)
         contents = contents_of(engine, run_id, places)

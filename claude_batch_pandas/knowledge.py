@@ -21,8 +21,9 @@ class Knowledge:
     ----------
     engine : callable
         Returns the engine.
-    may_ask : bool
-        Whether the API may be asked; else what the ledger remembers has to do, however old.
+    origin : str
+        Of the API whose word, as the ledger remembers it, has to do, however old; when empty, the
+        API is asked.
 
     Raises
     ------
@@ -31,7 +32,7 @@ class Knowledge:
     """
 
     engine: Callable[[], Engine]
-    may_ask: bool = True
+    origin: str = ""
     _known: dict[str, Abilities] = field(default_factory=dict)
 
     def __call__(self, model: str) -> Abilities:
@@ -42,13 +43,13 @@ class Knowledge:
 
     def _find(self, model: str) -> Abilities:
         engine = self.engine()
-        origin, now = engine.client.origin, engine.clock.now()
+        origin, now = self.origin or engine.client.origin, engine.clock.now()
         kept = engine.store.model_info(origin, model)
         # A clock that was set back since must not keep an answer for years.
         is_fresh = kept is not None and abs(now - kept[0]) < KEPT_SECONDS
-        if kept is not None and (is_fresh or not self.may_ask):
+        if kept is not None and (is_fresh or self.origin):
             return _read(kept[1], model)
-        if not self.may_ask:
+        if self.origin:
             return shipped(model)
         try:
             info = engine.client.model(model)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ SAMPLE_SECONDS = 600.0
 MOST_TRIES = 3  # of a sample that the API is too busy for
 WRONG = frozenset({400, NOT_FOUND, 413, 422})  # the same request fails the same way
 UNSIGNED = frozenset({401, 402, 403})  # a person is needed
+MISSING = ("model", "file", "File")  # of which a 404 tells that the request is wrong
 FENCE = "live"  # no batch is looked for
 
 Outcome = bytes | APIError | CredentialsError
@@ -75,15 +76,24 @@ class Live:
         """
         store, now = self.engine.store, self.engine.clock.now()
         lines = {shard.number: resending.only_line(self.engine.spool, shard) for shard in shards}
-        ours = [shard for shard in shards if store.mark_submitting(shard, FENCE, now)]
-        with ThreadPoolExecutor(min(AT_ONCE, max(1, len(ours)))) as pool:
-            outcomes = list(pool.map(self._send, ours, [lines[shard.number] for shard in ours]))
         pauses: dict[int, PausedError] = {}
-        for shard, outcome in zip(ours, outcomes, strict=True):
-            try:
-                self._keep(record, shard, lines[shard.number], outcome)
-            except PausedError as pause:
-                pauses[shard.number] = pause
+        failure: Exception | None = None
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            sent = {
+                pool.submit(self._send, shard, lines[shard.number]): shard
+                for shard in shards
+                if store.mark_submitting(shard, FENCE, now)
+            }
+            for future in as_completed(sent):  # each is kept as soon as it is here
+                shard = sent[future]
+                try:
+                    self._keep(record, shard, lines[shard.number], future.result())
+                except PausedError as pause:
+                    pauses[shard.number] = pause
+                except Exception as error:  # noqa: BLE001 - what the others brought is kept first
+                    failure = error
+        if failure is not None:
+            raise failure
         return pauses
 
     def give_up(self, shard: Shard) -> None:
@@ -115,8 +125,8 @@ class Live:
 
     def _keep_canary(self, shard: Shard, error: APIError, *, is_told: bool) -> None:
         store = self.engine.store
-        is_about_model = error.status != NOT_FOUND or "model" in str(error)
-        if is_told and error.status in WRONG and is_about_model and not _is_unpaid(error):
+        is_known = error.status != NOT_FOUND or any(word in str(error) for word in MISSING)
+        if is_told and error.status in WRONG and is_known and not _is_unpaid(error):
             store.mark_planned(shard)
             msg = (
                 f"The first row was asked alone, and the API refuses it: {error} Nothing else was "
@@ -169,4 +179,4 @@ def _is_unpaid(error: APIError) -> bool:
 def next_live(shards: Sequence[Shard]) -> list[Shard]:
     """Return the live shards that are asked next: canaries one by one, samples side by side."""
     planned = [shard for shard in shards if shard.live]
-    return planned[:1] if planned and planned[0].shape else planned
+    return planned[: 1 if planned and planned[0].shape else AT_ONCE]

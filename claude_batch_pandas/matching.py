@@ -6,7 +6,7 @@ extended since gets each row's own answer, and no row gets another's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,14 +17,16 @@ from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
 from claude_batch_pandas.functions import FunctionRenderer
+from claude_batch_pandas.knowledge import Knowledge
 from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState
-from claude_batch_pandas.rendered import Reason
+from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.rendering import Recipe, Renderer
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import UNREADABLE, Result
 from claude_batch_pandas.slots import History
-from claude_batch_pandas.votes import counted
+from claude_batch_pandas.uploads import Uploads
+from claude_batch_pandas.votes import Ballot, counted
 
 
 class Matched(NamedTuple):
@@ -40,8 +42,8 @@ class Matched(NamedTuple):
         How many ask anything.
     votes : int
         Per row.
-    is_unordered : bool
-        Whether their answers are lists whose order has no meaning.
+    ballot : callable
+        What two votes share that say the same.
     warning : str
         What to say about the rows that the run did not ask; empty when there are none.
     """
@@ -51,8 +53,29 @@ class Matched(NamedTuple):
     asking: int
     warning: str = ""
     votes: int = 1
-    is_unordered: bool = False
+    ballot: Ballot = repr
     digests: Mapping[int, bytes] = MappingProxyType({})  # whole content hashes by request
+
+    def winners(self, answers: Sequence[Result]) -> list[int | Reason]:
+        """Return the request of each row that gave its answer, or why it has none."""
+        rows = [self.places[i : i + self.votes] for i in range(0, len(self.places), self.votes)]
+        winners = self.results(answers)
+        return [
+            next((p for p in row if isinstance(p, int) and _says(answers[p], winner)), row[0])
+            for row, winner in zip(rows, winners, strict=True)
+        ]
+
+    def refusing(self, blocks: Iterable[Rendered]) -> Matched:
+        """Return it with the reasons of rows that were not asked because their model refuses."""
+        places, unasked, start = list(self.places), set(self.unasked), 0
+        for block in blocks:
+            for i, reason in block.reasons.items():
+                if start + i in unasked:
+                    places[start + i] = reason
+                    unasked.discard(start + i)
+            start += len(block)
+        gone = len(self.unasked) - len(unasked)
+        return self._replace(places=places, unasked=sorted(unasked), asking=self.asking - gone)
 
     def results(self, answers: Sequence[Result]) -> list[Result]:
         """Return one result per row from those of the unique requests."""
@@ -60,7 +83,12 @@ class Matched(NamedTuple):
             answers[place] if isinstance(place, int) else Result(place.status, error=place.why)
             for place in self.places
         ]
-        return counted(each, self.votes, is_unordered=self.is_unordered)
+        return counted(each, self.votes, self.ballot)
+
+
+def _says(answer: Result, winner: Result) -> bool:
+    """Tell whether an answer is the winner among the votes of its row."""
+    return (answer.status, answer.text, answer.value) == (winner.status, winner.text, winner.value)
 
 
 def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None) -> Matched:
@@ -83,7 +111,9 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
     """
     recipe = asked or _kept_recipe(record, engine)
     history, recipe = history_of(df, recipe, engine)
-    renderer = prepare(df, recipe, lambda: engine, history=history, may_ask=False)
+    send = Uploads(lambda: engine, record.scope)
+    # What was sent was not refused, whatever is known of the model by now.
+    renderer = prepare(df, replace(recipe, force=True), send=send, history=history)
     if record.attached and record.state is not RunState.ENDED:
         # Its custom_ids are seen in its results only.
         return match(renderer, {}, DIGEST_SIZE, Reason(RowStatus.PROCESSING, "no result yet"))
@@ -98,6 +128,10 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
     if unread:  # it may be among those of which not even the custom_id could be read
         stranger = Reason(RowStatus.ERRORED, UNREADABLE)
     matched = match(renderer, requests, size, stranger)
+    if matched.unasked and not recipe.force:
+        know = Knowledge(lambda: engine, record.scope.origin)
+        checked = prepare(df, recipe, know, send, history)
+        matched = matched.refusing(checked.blocks())
     return matched._replace(warning=_check(matched, record, len(requests), unread))
 
 
@@ -124,7 +158,7 @@ def history_of(df: Any, recipe: Recipe, engine: Engine) -> tuple[History | None,
     record = engine.store.run(recipe.history)
     histories.check_history(record)
     matched = match_frame(df, record, engine, recipe.earlier)
-    places = matched.places[:: matched.votes]
+    places = matched.winners(engine.reader().of_requests(record).results)
     said = histories.said_in(record, engine, {i for i in places if isinstance(i, int)})
     parts = [place if isinstance(place, Reason) else said[place] for place in places]
     if recipe.system is None:  # the conversation goes on as it began
@@ -174,7 +208,7 @@ def match(
         unasked,
         asking,
         votes=output.votes,
-        is_unordered=bool(output.flags),
+        ballot=output.ballot,
         digests=digests,
     )
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from typing import NamedTuple
 
 from claude_batch_pandas.database import Database, insert
 from claude_batch_pandas.records import Scope
+
+
+class SentFile(NamedTuple):
+    """A file at the Files API, and when it was sent (seconds since 1970)."""
+
+    id: str
+    sent_at: float
 
 
 class Memory:
@@ -58,15 +66,15 @@ class Memory:
         with self._database.writing() as database:
             insert(database, "models", row, "INSERT OR REPLACE")
 
-    def file_id(self, scope: Scope, sha256: str) -> str | None:
+    def file_id(self, scope: Scope, sha256: str) -> SentFile | None:
         """Return the id under which a workspace has a file, None for one that was not sent."""
         with self._database.reading() as database:
             row = database.execute(
-                "SELECT file_id FROM files WHERE origin = ? AND organization = ? "
+                "SELECT file_id, sent_at FROM files WHERE origin = ? AND organization = ? "
                 "AND workspace = ? AND sha256 = ?",
                 (*scope, sha256),
             ).fetchone()
-        return None if row is None else str(row["file_id"])
+        return None if row is None else SentFile(row["file_id"], row["sent_at"])
 
     def remember_file(self, scope: Scope, sha256: str, file_id: str, now: float) -> None:
         """Remember the id of a file that was sent."""

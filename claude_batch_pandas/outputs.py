@@ -45,6 +45,9 @@ OF_TYPE = {
 }
 
 
+FIRM = frozenset({Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATETIME, Kind.CATEGORY})
+
+
 class Field(NamedTuple):
     """A column of answers."""
 
@@ -161,6 +164,23 @@ class Output:
             [None if found is None else _cell(found.get(name), field) for found in members]
             for name, field in self._named()
         ]
+
+    def ballot(self, result: Result) -> str:
+        """Return what two answers share that say the same.
+
+        That is the choices, numbers and truths of a schema where there are any: reasons and other
+        free text are never written twice.
+        """
+        if self.schema is None or result.value is None:
+            return repr(result.value) if result.value is not None else (result.text or "").strip()
+        if self.flags:
+            return repr(sorted({*map(str, result.value[VALUE])}))
+        named = self._named() if self.expand or self.schema.is_wrapped else []
+        firm = [(name, field) for name, field in named if field.kind in FIRM]
+        if not firm:
+            return repr(result.value)
+        members = _members(result.value)
+        return repr([_cell(members.get(name), field) for name, field in firm])
 
     def _named(self) -> list[tuple[str, Field]]:
         """Return the columns by the names of their properties."""

@@ -10,9 +10,9 @@ from claude_batch_pandas.abilities import Sight
 from claude_batch_pandas.slots import UnfitError
 
 PATCH = 28  # pixels; an image costs a token per square of this side (the API's page on vision)
-LARGEST_EDGE = 8_000  # pixels that the API takes
 LARGEST_BYTES = 5_000_000  # of a base64 image that the API takes, before the encoding
 INSTALL = "pip install 'claude-batch-pandas[images]'"
+PNG_MODES = frozenset({"1", "L", "LA", "I", "P", "RGB", "RGBA"})
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/gif": "GIF", "image/webp": "WEBP"}
 
 
@@ -57,7 +57,9 @@ def from_pixels(value: Any) -> bytes | None:
     try:
         if is_array and not isinstance(value, Image.Image):
             value = Image.fromarray(_bytes_of(value))
-        return _saved(value, "PNG")
+        return _saved(value if value.mode in PNG_MODES else value.convert("RGB"), "PNG")
+    except UnfitError:
+        raise
     except (TypeError, ValueError, OSError, AttributeError, KeyError):
         shape = getattr(value, "shape", None)
         about = f"an array of shape {shape}" if is_array else f"a {type(value).__name__}"
@@ -82,17 +84,21 @@ def fitted(data: bytes, media_type: str, sight: Sight) -> Picture:
             )
             raise UnfitError(msg)
         return Picture(data, media_type)
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             size = _fitting(image.width, image.height, sight)
             if size == image.size and len(data) <= LARGEST_BYTES:
                 return Picture(data, media_type)
-            image.load()
-            smaller = image.resize(size, Image.Resampling.LANCZOS) if size != image.size else image
-            return _encoded(smaller, media_type)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # A photo says in its tags which way is up; the tags do not survive.
+            upright = ImageOps.exif_transpose(image)
+            size = _fitting(upright.width, upright.height, sight)
+            return _encoded(upright.resize(size, Image.Resampling.LANCZOS), media_type)
+    except Image.DecompressionBombError:
+        msg = "the image has far too many pixels; scale it down first."
+        raise UnfitError(msg) from None
+    except (OSError, ValueError, SyntaxError) as error:
         msg = f"the image cannot be read ({type(error).__name__}); is the file damaged?"
         raise UnfitError(msg) from None
 
@@ -126,7 +132,10 @@ def _saved(image: Any, kind: str) -> bytes:
 def _bytes_of(array: Any) -> Any:
     """Return an array of pixels as bytes; floats from 0 to 1 become 0 to 255."""
     if array.dtype.kind == "f":
-        return (array.clip(0, 1) * 255).round().astype("uint8")
+        if not (array.min() >= 0 and array.max() <= 1):  # NaN is neither
+            msg = "an array of floats is an image when all are from 0 to 1; use uint8 for 0 to 255."
+            raise UnfitError(msg)
+        return (array * 255).round().astype("uint8")
     if array.dtype.kind == "b":
         return array.astype("uint8") * 255
     return array

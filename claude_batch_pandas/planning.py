@@ -315,6 +315,7 @@ class Planner:
         scope = self._known[0] if self._known else NO_SCOPE
         folder = self._folder
         catalog.save(folder, self._rows, digests, self._references)
+        catalog.save_reasons(folder, [(str(status), why) for status, why in self._reasons])
         write_sealed(folder / catalog.RECIPE, self.renderer.recipe.dump())
         record = replace(
             self.record,
@@ -322,7 +323,6 @@ class Planner:
             rows=len(self._rows) // self.renderer.recipe.output.votes,
             requests=len(self._seen),
             sources=tuple(self._sources),
-            reasons=tuple((str(status), why) for status, why in self._reasons),
             key=self._key(scope, digests),
         )
         return Draft(record, self._shards)
@@ -333,7 +333,9 @@ class Planner:
         told = json.dumps([*scope, record.name, record.output, self.index])
         key = hashlib.sha256(told.encode())
         reasons = [
-            hashlib.sha256(f"{status} {why}".encode()).digest()[: catalog.DIGEST.itemsize]
+            hashlib.sha256(f"{status} {why}".encode(errors="replace")).digest()[
+                : catalog.DIGEST.itemsize
+            ]
             for status, why in self._reasons
         ]
         for part in catalog.row_digests(self._rows, _split(digests), reasons):

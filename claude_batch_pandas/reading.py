@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas.blocks import is_pdf
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.frames import table
+from claude_batch_pandas.tracebacks import warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +36,12 @@ def documents(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
     pandas.DataFrame
         In the order of the paths: ``path`` (string), ``text`` (string; as it is in the file, and
         missing for PDFs, which `document` sends whole), ``bytes`` (int64) and ``modified``
-        (datetime64, UTC).
+        (datetime64, UTC). A file that is neither a PDF nor UTF-8 has no text, and is warned of.
 
     Raises
     ------
     InputError
-        When there is no such file, or one is neither a PDF nor UTF-8 text.
+        When there is no such file.
 
     Examples
     --------
@@ -87,6 +88,5 @@ def _row(path: Path) -> dict[str, Any]:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            msg = f"The file {str(path)!r} is neither a PDF nor UTF-8 text. Leave it out."
-            raise InputError(msg) from None
+            warn(f"The file {str(path)!r} is neither a PDF nor UTF-8 text: its text is missing.")
     return {"path": str(path), "text": text, "bytes": about.st_size, "modified": about.st_mtime}

@@ -176,7 +176,7 @@ class RunRecord:
     ended_at: float | None = None  # when the last result was here
     reuse: bool = True
     sources: tuple[str, ...] = ()  # runs whose requests this one reuses
-    reasons: tuple[tuple[str, str], ...] = ()  # (status, why) of rows that are never sent
+    reasons: tuple[tuple[str, str], ...] = ()  # of runs of older versions: (status, why) of rows
     state: RunState = RunState.SUBMITTING
     note: str = ""  # why it is paused, in words
     cancel: bool = False  # canceling was asked for

@@ -110,7 +110,10 @@ def _tools(params: Mapping[str, Any], model: Abilities) -> Iterator[str]:
         )
     form = _mapping(params.get("output_config")).get("format")
     if form is not None and not model.structured:
-        yield f"{model.model} does not take output_config.format; use schema=, which asks in words."
+        yield (
+            f"{model.model} gives no answers by a JSON schema; use schema= with this as the one "
+            "model= of all rows, which is then asked in words."
+        )
     names = [tool.get("name") for tool in _mappings(params.get("tools"))]
     if choice == "tool" and names:
         wanted = _mapping(params.get("tool_choice")).get("name")

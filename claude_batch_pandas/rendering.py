@@ -87,6 +87,7 @@ class Recipe:
     force: bool = False  # send what the model will refuse, too
     history: str = ""  # the run whose conversations go on
     earlier: Recipe | None = None  # of that run, where this process knows it; not kept on disk
+    shared: int = 0  # bytes before the mark for the prompt cache; not kept either
 
     def __post_init__(self) -> None:
         """Refuse what no renderer knows."""
@@ -293,6 +294,9 @@ class Renderer:
                     found.append(self.loader.block(slot, cell))
                     continue
                 value, data = encode_value(self._name(param), cell)
+                if isinstance(value, str) and param == MESSAGES and not value.strip():
+                    reasons[i] = EMPTY
+                    return found
             except UnfitError as error:
                 why = f"column {slot.column!r}: {str(error).removesuffix('.')}"
                 reasons[i] = Reason(RowStatus.INVALID, why + AT.format(block.start + i))
@@ -324,7 +328,8 @@ class Renderer:
             whole = {**recipe.params, MESSAGES: self.prompt.messages}
             params = _filled(whole, values)
             why = refusal(params, self.know(str(params["model"])), recipe.betas)
-            if not any(isinstance(slot, Column) for slot in slots_in(self.prompt.messages)):
+            texts = [self.prompt.messages, self.prompt.system]
+            if not any(isinstance(slot, Column) for slot in slots_in(texts)):
                 self._refusals[key] = why  # of whole conversations, there are too many
         if why:
             reasons[i] = Reason(RowStatus.INVALID, why + AT.format(position))

@@ -258,9 +258,13 @@ def with_turn(line: bytes, content: Sequence[Any]) -> bytes:
     """
     whole = json.loads(line)
     messages = whole["params"]["messages"]
-    if messages[-1]["role"] == "assistant":  # it was continued before
-        content = [*messages.pop()["content"], *content]
-    messages.append({"role": "assistant", "content": list(content)})
+    said: list[Any] = []
+    if messages[-1]["role"] == "assistant":  # it was begun, or continued before
+        before: Any = messages.pop()["content"]
+        said = [{"type": "text", "text": before}] if isinstance(before, str) else before
+    if said[-len(content) :] != [*content]:  # else the last continuation failed
+        said = [*said, *content]
+    messages.append({"role": "assistant", "content": said})
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from claude_batch_pandas import frames, indexes, locks
+from claude_batch_pandas.abilities import Abilities, shipped
 from claude_batch_pandas.calls import Call, cache_warning, recipe_of, record_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.client import Client
@@ -36,15 +37,17 @@ from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.planning import INDEX, Draft, Live, Planner
 from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
-from claude_batch_pandas.records import RunRecord, RunState, Scope
+from claude_batch_pandas.records import RunRecord, RunState, Scope, ShardState
+from claude_batch_pandas.refusals import LONG
 from claude_batch_pandas.rendered import Rendered
-from claude_batch_pandas.rendering import AT, Recipe, Renderer
+from claude_batch_pandas.rendering import AT, Know, Recipe, Renderer
 from claude_batch_pandas.report import Preview
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.settings import PROGRESS, options
 from claude_batch_pandas.sharding import check_shard_size
 from claude_batch_pandas.spool import Spool, write_sealed
 from claude_batch_pandas.store import Store
+from claude_batch_pandas.templates import slots_in
 from claude_batch_pandas.tracebacks import warn
 from claude_batch_pandas.uploads import Uploads
 from claude_batch_pandas.workers import Crew
@@ -75,28 +78,10 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
     live : Live, optional
         What is asked at the live price. Default: a canary, as the call says.
     """
-    recipe = recipe_of(call)  # what is wrong with it by the shipped table is told of at once
-    frames.check_output(data, recipe.output, replace=call.replace)
-    check_shard_size(call.shard_size)
-    hook_for(call.progress)  # a wrong one is told of before anything is sent
     desk = _Desk(call.client)
-    renderer, blocks, asks = _prepared(data, recipe, desk)
-    if asks:
-        desk.connect()  # without credentials, nothing is written either
-        known = recipe_of(call, Knowledge(desk.engine), Uploads(desk.engine))
-        if not recipe.asks_like(known):  # as the API itself tells of the model
-            renderer, blocks, asks = _prepared(data, known, desk)
+    renderer, blocks, asks = _ready(data, call, desk)
     recipe = renderer.recipe
-    if renderer.is_constant:
-        warn(
-            "The template uses no column, so every row asks the same. "
-            f"Write {{column}} where a value belongs; there are: {renderer.source.names[:9]}."
-        )
-    if (words := patch_warning()) and words not in _told:
-        _told.add(words)
-        warn(words)
-    if words := cache_warning(call):
-        warn(words)
+    _remark(renderer)
     engine = desk.engine()
     record = record_of(recipe, call, engine.clock.now())
     index = indexes.dump(data.index)
@@ -115,17 +100,68 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
             engine.store.has_passed,
         )
         run_id = settle(planner.plan(), engine, index)
-        if call.on_unknown is not None:  # as the answer of one who was asked
-            for asked in (run_id, *engine.store.run(run_id).sources):
-                engine.store.set_policy(asked, call.on_unknown)
-        if not call.keep_requests:
-            engine.store.drop_requests(run_id)
-    if words := _retirement(recipe, desk):
+        _apply(call, engine, run_id, live or _canary(call))
+    if asks and (words := _retirement(recipe, desk)):
         warn(words)
     if renderer.remark:
         warn(renderer.remark)
     run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
     return run.start()
+
+
+def _ready(
+    data: Any, call: Call, desk: _Desk
+) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], bool]:
+    """Return what renders a call, its blocks, and whether any row asks anything."""
+    recipe = recipe_of(call)  # what is wrong with it by the shipped table is told of at once
+    frames.check_output(data, recipe.output, replace=call.replace)
+    check_shard_size(call.shard_size)
+    hook_for(call.progress)  # a wrong one is told of before anything is sent
+    know = _Knowing()
+    renderer, blocks, asks = _prepared(data, recipe, desk, know)
+    if asks:
+        desk.connect()  # without credentials, nothing is written either
+        know.know = Knowledge(desk.engine)
+        known = recipe_of(call, know, Uploads(desk.engine))
+        varies = next(slots_in(recipe.params), None) is not None
+        if varies or not recipe.asks_like(known):  # as the API itself tells of the models
+            renderer, blocks, asks = _prepared(data, known, desk, know)
+    return renderer, blocks, asks
+
+
+class _Knowing:
+    """What a model accepts: by the shipped table, until it is clear that something is asked."""
+
+    def __init__(self) -> None:
+        self.know: Know = shipped
+
+    def __call__(self, model: str) -> Abilities:
+        return self.know(model)
+
+
+def _remark(renderer: Renderer | FunctionRenderer) -> None:
+    """Warn of what is odd about a call."""
+    if renderer.is_constant:
+        warn(
+            "The template uses no column, so every row asks the same. "
+            f"Write {{column}} where a value belongs; there are: {renderer.source.names[:9]}."
+        )
+    if (words := patch_warning()) and words not in _told:
+        _told.add(words)
+        warn(words)
+    if words := cache_warning(renderer.recipe):
+        warn(words)
+
+
+def _apply(call: Call, engine: Engine, run_id: str, live: Live) -> None:
+    """Let a run that exists be as this call says."""
+    if call.on_unknown is not None:  # as the answer of one who was asked
+        for asked in (run_id, *engine.store.run(run_id).sources):
+            engine.store.set_policy(asked, call.on_unknown)
+    if not call.keep_requests:
+        engine.store.drop_requests(run_id)
+    if live is Live.NONE:
+        _let_go(engine, run_id)
 
 
 class _Desk:
@@ -154,13 +190,13 @@ class _Desk:
 
 
 def _prepared(
-    data: Any, recipe: Recipe, desk: _Desk
+    data: Any, recipe: Recipe, desk: _Desk, know: Know
 ) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], bool]:
     """Return what renders the rows, its blocks, and whether any row asks anything."""
     history = None
     if recipe.history:
         history, recipe = history_of(data, recipe, desk.engine())
-    renderer = prepare(data, recipe, desk.signed, history=history)
+    renderer = prepare(data, recipe, know, Uploads(desk.signed), history)
     _refuse_own_output(renderer, recipe.output)
     blocks, asks = _peek(renderer.blocks())
     return renderer, blocks, asks
@@ -176,15 +212,24 @@ def _retirement(recipe: Recipe, desk: _Desk) -> str:
     model = recipe.params["model"]
     if not isinstance(model, str):
         return ""
-    until = Knowledge(desk.engine, may_ask=False)(model).retires_at
+    until = Knowledge(desk.engine, desk.engine().client.origin)(model).retires_at
     today = time.strftime("%Y-%m-%d", time.gmtime(desk.engine().clock.now() + SOON_SECONDS))
     if not until or until > today:
         return ""
     return f"{model} is to be retired on {until}; the same call will need another model then."
 
 
+def _let_go(engine: Engine, run_id: str) -> None:
+    """Plan the canaries of a run that exists as parts of batches: the caller wants none."""
+    for shard in engine.store.shards(run_id):
+        if shard.live and shard.shape and shard.state is ShardState.PLANNED:
+            engine.store.mark_unlive(shard, lost=False)
+
+
 def _canary(call: Call) -> Live:
+    betas = (call.params or {}).get("betas", ())
     wants = options.canary if call.canary is None else call.canary
+    wants = wants and LONG not in betas  # which batches alone take
     return Live.CANARY if wants else Live.NONE
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SMALL = 20_000_000  # bytes; the Messages API takes a little more
-VARYING = frozenset({"messages", "system"})
+VARYING = frozenset({"messages", "metadata", "system"})
 
 
 def shape_of(line: bytes) -> str:

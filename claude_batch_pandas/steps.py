@@ -125,11 +125,16 @@ class Steps:
 
     def _ask_live(self) -> PausedError | None:
         """Ask what is asked at once, before any batch; return what needs a person, if anything."""
-        while not self.record.cancel and not self.is_stopping():
+        asked: list[Shard] = []
+        while not self.is_stopping():
+            self.refresh()  # a cancel may have come meanwhile
+            if self.record.cancel:
+                break
             planned = [shard for shard in self._shards if shard.state is ShardState.PLANNED]
             live = next_live([shard for shard in planned if self._is_due(shard)])
-            if not live:
+            if not live or live == asked:
                 break
+            asked = live
             self.tell(ASKING_FIRST if live[0].shape else ASKING_NOW)
             pauses = self._live.ask(self.record, live)
             for shard in live:
@@ -143,8 +148,7 @@ class Steps:
     def _may_send(self, shard: Shard) -> bool:
         """Tell whether it is a shard's turn: there is room, and the cache is filled if it shall be."""
         if self.record.warm:
-            batches = [other for other in self._shards if not other.live]
-            first = batches[0]
+            first = next(other for other in self._shards if not other.live)
             if shard.number != first.number and not first.is_settled:
                 return False
         return self._sender.may_send(shard, self._shards)

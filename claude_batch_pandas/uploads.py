@@ -8,9 +8,12 @@ from functools import partial
 
 from claude_batch_pandas.blocks import NOT_UPLOADED, Upload
 from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.memory import SentFile
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.records import Scope
 from claude_batch_pandas.scopes import find_scope
+
+TRUSTED_SECONDS = 3_600.0  # after which a file is looked for before it is referred to
 
 
 @dataclass(slots=True)
@@ -21,8 +24,8 @@ class Uploads:
     ----------
     engine : callable
         Returns the engine.
-    may_send : bool
-        Whether a file that is not there yet is sent.
+    scope : Scope, optional
+        Whose files; then the ledger alone is asked, and nothing is sent.
 
     Raises
     ------
@@ -31,20 +34,32 @@ class Uploads:
     """
 
     engine: Callable[[], Engine]
-    may_send: bool = True
-    _scope: Scope | None = field(default=None)
+    scope: Scope | None = None
+    _found: Scope | None = field(default=None)
+    _seen: set[str] = field(default_factory=set)  # ids that are there
 
     def __call__(self, file: Upload) -> str:
         """Return the id of a file, which is sent when the ledger does not know it."""
         engine = self.engine()
-        if self._scope is None:
-            self._scope = find_scope(engine)
-        known = engine.store.file_id(self._scope, file.sha256)
-        if known is not None:
-            return known
-        if not self.may_send:
-            return NOT_UPLOADED
+        if self.scope is not None:
+            known = engine.store.file_id(self.scope, file.sha256)
+            return NOT_UPLOADED if known is None else known.id
+        if self._found is None:
+            self._found = find_scope(engine)
+        known = engine.store.file_id(self._found, file.sha256)
+        if known is not None and self._is_there(known):
+            return known.id
         send = partial(engine.client.upload, file.name, file.data, file.media_type)
         file_id = patiently(engine, send)
-        engine.store.remember_file(self._scope, file.sha256, file_id, engine.clock.now())
+        engine.store.remember_file(self._found, file.sha256, file_id, engine.clock.now())
         return file_id
+
+    def _is_there(self, known: SentFile) -> bool:
+        """Tell whether a file is still at the API; people delete files, and files expire."""
+        engine = self.engine()
+        is_fresh = 0 <= engine.clock.now() - known.sent_at < TRUSTED_SECONDS
+        if not is_fresh and known.id not in self._seen:
+            if not patiently(engine, partial(engine.client.has_file, known.id)):
+                return False
+            self._seen.add(known.id)
+        return True

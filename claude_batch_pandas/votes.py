@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.rendered import Rendered
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import Result
-from claude_batch_pandas.schemas import VALUE
 
 
 def replicated(block: Rendered, votes: int) -> Rendered:
@@ -37,7 +36,10 @@ def _replica(digest: bytes, k: int) -> bytes:
     return hashlib.sha256(b"%b replica %d" % (digest, k)).digest()[:DIGEST_SIZE]
 
 
-def counted(results: Sequence[Result], votes: int, *, is_unordered: bool = False) -> list[Result]:
+Ballot = Callable[[Result], str]  # what two answers share that say the same
+
+
+def counted(results: Sequence[Result], votes: int, ballot: Ballot) -> list[Result]:
     """Return one result per row: the first of those that agree with most.
 
     Parameters
@@ -45,8 +47,8 @@ def counted(results: Sequence[Result], votes: int, *, is_unordered: bool = False
     results : sequence of Result
         `votes` per row, one row after the other.
     votes : int
-    is_unordered : bool
-        Whether answers are lists whose order has no meaning.
+    ballot : callable
+        Of an output.
 
     Returns
     -------
@@ -57,21 +59,14 @@ def counted(results: Sequence[Result], votes: int, *, is_unordered: bool = False
     if votes == 1:
         return list(results)
     starts = range(0, len(results), votes)
-    return [_winner(results[i : i + votes], is_unordered) for i in starts]
+    return [_winner(results[i : i + votes], ballot) for i in starts]
 
 
-def _winner(results: Sequence[Result], is_unordered: bool) -> Result:
+def _winner(results: Sequence[Result], ballot: Ballot) -> Result:
     answers = [result for result in results if result.status is RowStatus.SUCCEEDED]
     waiting = [result for result in results if result.status is RowStatus.PROCESSING]
     if not answers:
         return (waiting or list(results))[0]
-    keys = [_choice(result, is_unordered) for result in answers]
+    keys = [ballot(result) for result in answers]
     key, count = Counter(keys).most_common(1)[0]  # of equals, the one that was seen first
     return answers[keys.index(key)].with_agreement(count / (len(results) - len(waiting)))
-
-
-def _choice(result: Result, is_unordered: bool) -> str:
-    """Return what two answers share that say the same."""
-    if is_unordered and isinstance(result.value, dict):
-        return repr(sorted({*map(str, result.value[VALUE])}))
-    return repr(result.value) if result.value is not None else (result.text or "").strip()

@@ -58,6 +58,7 @@ LAYERS = [
         "spool",
         "locks",
     },
+    {"asides"},
     {"client", "memory", "store", "catalog", "holding", "progress"},
     {"cards"},
     {"widgets", "report"},

@@ -20,6 +20,7 @@ from claude_batch_pandas.abilities import OLD_SIGHT, Sight
 from claude_batch_pandas.blocks import Loader, Media, image_type
 from claude_batch_pandas.emulator import Emulator
 from claude_batch_pandas.slots import UnfitError
+from tests.conftest import JumpingClock
 
 PDF = b"%PDF-1.4\n1 0 obj<</Type /Page>>endobj\ntrailer<<>>\n%%EOF"
 
@@ -79,12 +80,13 @@ def test_every_kind_of_cell_becomes_an_image(tmp_path: Path) -> None:
     ("cell", "why"),
     [
         ("no/such.png", r"there is no file 'no/such.png'"),
-        (b"nothing", "image is no image; the API reads PNG, JPEG, GIF or WebP"),
+        (b"nothing", "'image' is no image; the API reads PNG, JPEG, GIF or WebP"),
         (b"", "it holds no bytes"),
         (3.5, "a float is no image; use a path, an address or bytes"),
         (np.zeros((2, 2, 7), dtype=np.uint8), r"an array of shape \(2, 2, 7\) is no image"),
         (pixels()[:40], "the image cannot be read"),
-        ("bad\0name", "cannot be read"),
+        ("bad\0name", "its text is no path of a file"),
+        ("Dear Sir, this is a long text and no path at all.", "its text is no path of a file"),
     ],
 )
 def test_what_is_no_image_says_so(cell: Any, why: str) -> None:
@@ -128,11 +130,11 @@ def test_documents_are_pdfs_or_texts(tmp_path: Path) -> None:
     assert data_of(found) == PDF
     text = block(cbp.document("x"), b"\xef\xbb\xbfcaf\xc3\xa9")
     assert text["source"] == {"type": "text", "media_type": "text/plain", "data": "café"}
-    with pytest.raises(UnfitError, match="document is neither a PDF nor UTF-8 text"):
+    with pytest.raises(UnfitError, match="'document' is neither a PDF nor UTF-8 text"):
         block(cbp.document("x"), b"\xff\xfe\x00")
     with pytest.raises(UnfitError, match=r"is a folder, not a file"):
         block(cbp.document("x"), tmp_path)
-    with pytest.raises(UnfitError, match=r"document is empty"):
+    with pytest.raises(UnfitError, match=r"'document' is empty"):
         block(cbp.document("x"), b"  \n")
 
 
@@ -235,6 +237,60 @@ def test_a_preview_shows_images_and_sends_nothing(
     assert emulator.calls == []
 
 
+def test_no_error_and_no_ledger_shows_a_text(client: anthropic.Anthropic, home: Path) -> None:
+    """Whoever names the wrong column finds its texts nowhere but in the frame."""
+    words = "The patient Jane Roe, born 1970, was treated for a cold."
+    df = pd.DataFrame({"text": [words, words + "/a.b c", f"{words}\n.txt"]})
+    out = df.claude.batch([cbp.document("text"), "Sum up"], client=client)
+    assert out["answer_status"].tolist() == ["invalid"] * 3
+    assert out["answer_error"].str.contains("name the column that holds paths").all()
+    for path in home.rglob("*"):
+        assert path.is_dir() or b"Jane Roe" not in path.read_bytes(), path
+
+
+def test_a_photo_stays_upright() -> None:
+    """Its tags, which say which way is up, do not survive scaling."""
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (4000, 1000)).save(file, "JPEG", exif=exif)
+    with Image.open(io.BytesIO(data_of(block(cbp.image("x"), file.getvalue())))) as made:
+        assert made.size == (392, 1568)
+
+
+@pytest.mark.parametrize("pixel", [7.0, float("nan"), -0.1])
+def test_floats_that_are_no_pixels_are_refused(pixel: float) -> None:
+    with pytest.raises(UnfitError, match="floats is an image when all are from 0 to 1"):
+        block(cbp.image("x"), np.full((2, 2), pixel))
+
+
+def test_an_image_for_print_is_sent_as_one_for_screens() -> None:
+    assert block(cbp.image("x"), Image.new("CMYK", (2, 2)))["source"]["media_type"] == "image/png"
+
+
+def test_a_file_that_was_deleted_is_sent_again(
+    tmp_path: Path, client: anthropic.Anthropic, emulator: Emulator, clock: JumpingClock
+) -> None:
+    (tmp_path / "a.pdf").write_bytes(PDF)
+    df = pd.DataFrame({"path": [str(tmp_path / "a.pdf")]})
+    df.claude.batch([cbp.document("path"), "Who?"], upload=True, client=client)
+    (stored,) = client.files.list().data
+    client.files.delete(stored.id)
+    clock.advance(7200.0)
+    out = df.claude.batch([cbp.document("path"), "When?"], upload=True, output="b", client=client)
+    assert out["b_status"].tolist() == ["succeeded"]
+    assert [file.id for file in client.files.list().data] != [stored.id]
+
+
+def test_a_function_may_return_images(
+    photos: pd.DataFrame, client: anthropic.Anthropic, emulator: Emulator
+) -> None:
+    out = photos.claude.batch(lambda row: [f"In {row.shop}?", cbp.image(row.photo)], client=client)
+    assert out["answer_status"].tolist() == ["succeeded", "invalid", "succeeded", "skipped"]
+    blocks = [request["params"]["messages"][0]["content"][1] for request in _requests(emulator)]
+    assert data_of(blocks[1]) == pixels(color="blue")
+
+
 def test_files_make_a_frame(tmp_path: Path) -> None:
     """Texts are there to be used in a template, PDFs to be sent whole."""
     (tmp_path / "b.md").write_text("# B")
@@ -252,8 +308,9 @@ def test_files_make_a_frame(tmp_path: Path) -> None:
     with pytest.raises(cbp.InputError, match=r"There is no file .*x\.txt', and nothing of"):
         cbp.documents(tmp_path / "x.txt")
     (tmp_path / "e.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(cbp.InputError, match="neither a PDF nor UTF-8 text"):
-        cbp.documents(tmp_path / "e.txt")
+    with pytest.warns(UserWarning, match="neither a PDF nor UTF-8 text: its text is missing"):
+        odd = cbp.documents(tmp_path / "e.txt")
+    assert pd.isna(odd["text"].iloc[0])
 
 
 @pytest.mark.parametrize("what", ["", None])

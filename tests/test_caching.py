@@ -137,3 +137,43 @@ def test_a_marked_prompt_is_kept_on_disk() -> None:
     recipe = Recipe(template=template, system=system, params={"model": "m", "max_tokens": 1})
 
     assert Recipe.load(recipe.dump()).template == template
+
+
+@pytest.mark.parametrize(
+    ("template", "system"),
+    [
+        (["{text}", {"type": "text", "text": "the same"}], None),
+        ([cbp.image("photo"), "the same"], None),
+        ("the same {text}", cbp.col("text")),
+        ([{"role": "user", "content": cbp.col("blocks")}], None),
+    ],
+)
+def test_nothing_behind_what_varies_is_marked(template: Any, system: Any) -> None:
+    """It would be written for every row, and read by none."""
+    with pytest.raises(InputError, match="Nothing is the same in every row"):
+        mark(template, system, cache=True)
+
+
+def test_texts_before_an_image_are_marked() -> None:
+    marked = mark(["A long rule.", cbp.image("photo"), "What?"], None, cache=True)
+    first, image, last = marked.template[0]["content"]
+    assert first["cache_control"] == {"type": "ephemeral"}
+    assert image == cbp.image("photo")
+    assert "cache_control" not in last
+
+
+def test_examples_count_as_shared(client: Any) -> None:
+    """They are the beginning of every request."""
+    shots = pd.DataFrame({"text": ["word " * 2000], "answer": ["A"]})
+    df: Any = pd.DataFrame({"text": ["b"]})
+    shown = df.claude.preview("{text}", examples=shots, cache=True, client=client)
+    messages = shown.requests[0]["messages"]
+    assert messages[1]["content"][0]["cache_control"] == {"type": "ephemeral"}
+    df.claude.batch("{text}", examples=shots, cache=True, client=client)  # and warns of nothing
+
+
+def test_a_conversation_that_goes_on_is_not_marked(client: Any) -> None:
+    df: Any = pd.DataFrame({"text": ["b"]})
+    run = df.claude.submit("{text}", client=client).wait()
+    with pytest.raises(InputError, match="Nothing is the same in every row"):
+        df.claude.preview("More", history=run, cache=True, client=client)

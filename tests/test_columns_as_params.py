@@ -107,10 +107,11 @@ def test_contents_and_system_prompts_may_be_columns(
     client: anthropic.Anthropic, emulator: Emulator
 ) -> None:
     blocks = [{"type": "text", "text": "a"}]
-    df = pd.DataFrame({"content": [blocks, "b"], "system": ["Be kind.", "Be short."]})
+    systems = ["Be kind.", "Be short.", "Be it."]
+    df = pd.DataFrame({"content": [blocks, "b", " "], "system": systems})
     template: Any = [{"role": "user", "content": cbp.col("content")}]
     out = df.claude.batch(template, system=cbp.col("system"), client=client)
-    assert out["answer_status"].tolist() == ["succeeded"] * 2
+    assert out["answer_status"].tolist() == ["succeeded", "succeeded", "skipped"]
     found = [(params["system"], params["messages"][0]["content"]) for params in sent(emulator)]
     assert found == [("Be kind.", blocks), ("Be short.", "b")]
 

@@ -198,3 +198,40 @@ def test_a_paused_turn_goes_on(clock: JumpingClock, connect: Any) -> None:
     assert run.details()["attempts"].tolist() == [3, 1]
     with pytest.warns(UserWarning, match="No answer of this run is paused"):
         run.resume_turns()
+
+
+def test_a_continuation_that_failed_says_nothing_twice(clock: JumpingClock, connect: Any) -> None:
+    emulator = Emulator(clock=clock.now, rules=[Rule(outcome="pause_turn", contains="slow")])
+    client = connect(emulator)
+    df = pd.DataFrame({"text": ["slow"]})
+    run = df.claude.submit("{text}", client=client)
+    run.result(df)
+    emulator.rules = (Rule(outcome="errored", error_type="authentication_error"),)
+    assert run.resume_turns().result(df)["answer_status"].tolist() == ["truncated"]
+    emulator.rules = ()
+    assert run.resume_turns().result(df)["answer_status"].tolist() == ["succeeded"]
+    first, second = (params["messages"][-1] for params in sent(emulator)[1:])
+    assert first == second
+
+
+def test_a_winner_goes_on(clock: JumpingClock, connect: Any) -> None:
+    """Of several votes, the conversation goes on from the answer that the row got."""
+    emulator = Emulator(clock=clock.now, rules=[Rule(outcome="refusal", every=2)])
+    client = connect(emulator)
+    df = pd.DataFrame({"text": ["a", "b", "c"]})
+    first = df.claude.submit("{text}", votes=3, client=client)
+    before = first.result(df)
+    emulator.rules = ()
+    out = df.claude.batch("Go on", history=first, output="more", client=client)
+    assert out["more_status"].tolist() == before["answer_status"].tolist()
+    said = [params["messages"][1]["content"][0]["text"] for params in sent(emulator)[9:]]
+    assert said == before["answer"].dropna().tolist()
+
+
+def test_a_purged_source_has_no_conversation(client: anthropic.Anthropic) -> None:
+    df = pd.DataFrame({"text": ["a"]})
+    first = df.claude.submit("{text}", client=client, output="x").wait()
+    second = df.claude.submit("{text}", client=client, output="y").wait()
+    first.purge()
+    out = df.claude.batch("Go on", history=second, client=client)
+    assert out["answer_status"].tolist() == ["skipped"]

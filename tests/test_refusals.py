@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import anthropic
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -70,7 +72,7 @@ def test_what_is_refused_is_told(params: dict[str, Any], why: str) -> None:
         (
             "claude-opus-4-1",
             {"output_config": {"format": {}}},
-            "does not take output_config.format",
+            "gives no answers by a JSON schema",
         ),
     ],
 )
@@ -200,3 +202,49 @@ def test_a_server_that_tells_nothing_of_models_is_good_enough(
     emulator.faults = [Fault(method="GET", path="/v1/models/.*", status=status, times=5)]
     out = queries.claude.batch("{text}", client=client)
     assert set(out["answer_status"]) == {"succeeded"}
+
+
+def test_a_version_that_nobody_knows_yet_is_not_guessed_at() -> None:
+    whole = {"model": "claude-opus-6", "max_tokens": 9, "messages": BEGUN}
+    more = {"thinking": {"type": "disabled"}, "tools": [TOOL], "tool_choice": {"type": "any"}}
+    assert refusal({**whole, **more}, shipped("claude-opus-6")) == ""
+
+
+def _tell(emulator: Emulator, info: dict[str, Any]) -> None:
+    body = json.dumps(info).encode()
+    emulator.faults = [Fault(method="GET", path="/v1/models/.*", status=200, body=body, times=None)]
+
+
+def test_rows_of_a_model_without_schemas_are_asked_otherwise(
+    client: anthropic.Anthropic, emulator: Emulator
+) -> None:
+    """By the API's word, though the table says otherwise; and though parameters vary by row."""
+    _tell(emulator, {"capabilities": {"structured_outputs": {"supported": False}}})
+    df = pd.DataFrame({"text": ["a", "b"], "limit": [50, 60]})
+    out = df.claude.batch("{text}", schema=int, max_tokens=cbp.col("limit"), client=client)
+    assert out["answer_status"].tolist() == ["succeeded"] * 2
+    out = df.claude.batch(lambda row: row.text, schema=int, client=client, output="f")
+    assert out["f_status"].tolist() == ["succeeded"] * 2
+
+
+def test_an_answer_stays_when_its_model_goes(
+    client: anthropic.Anthropic, emulator: Emulator, clock: JumpingClock
+) -> None:
+    """What was paid is joined, whatever the API says of the model since."""
+    df = pd.DataFrame({"text": ["a", "b"], "m": ["claude-sonnet-5-5", "claude-haiku-5-5"]})
+    run = df.claude.submit("{text}", model=cbp.col("m"), client=client)
+    before = run.result(df)
+    clock.advance(2 * 86_400.0)
+    _tell(emulator, {"lifecycle": "retired"})
+    df.claude.batch("other {text}", model=cbp.col("m"), client=client, output="o")
+    pd.testing.assert_frame_equal(cbp.run(run.id, client=client).result(df), before)
+
+
+def test_a_call_that_asks_nothing_needs_no_key() -> None:
+    out = pd.DataFrame({"text": pd.Series([None, ""], dtype="str")}).claude.batch("{text}")
+    assert out["answer_status"].tolist() == ["skipped", "skipped"]
+
+
+def test_whole_numbers_of_numpy_are_numbers(queries: pd.DataFrame, client: Any) -> None:
+    with pytest.raises(cbp.InputError, match="is more than the 64,000"):
+        queries.claude.batch("{text}", max_tokens=np.int64(10_000_000), client=client)

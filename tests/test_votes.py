@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import anthropic
 import pandas as pd
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas.emulator import Emulator, Rule
+from claude_batch_pandas.outputs import Output, output_of
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.results import Result
@@ -19,6 +20,7 @@ from claude_batch_pandas.votes import counted, replicated
 from tests.conftest import JumpingClock
 
 GOOD = RowStatus.SUCCEEDED
+TEXT = Output("x").ballot
 
 
 def answer(text: str) -> Result:
@@ -28,7 +30,7 @@ def answer(text: str) -> Result:
 def test_the_most_frequent_answer_wins() -> None:
     failed = Result(RowStatus.ERRORED, error="e")
     rows = [*map(answer, ["a", "b", " b "]), failed, answer("c"), failed, failed, failed, failed]
-    first, second, third = counted(rows, 3)
+    first, second, third = counted(rows, 3, TEXT)
 
     assert (first.text, first.agreement) == ("b", 2 / 3)
     assert (second.text, second.agreement) == ("c", 1 / 3)  # what failed agrees with nobody
@@ -40,20 +42,30 @@ def test_labels_in_another_order_are_the_same() -> None:
         return Result(GOOD, value={"value": list(names)})
 
     row = [labels("a", "b"), labels("c"), labels("b", "a"), labels("c"), labels("a", "b", "a")]
-    (found,) = counted(row, 5, is_unordered=True)
+    output = output_of("x", list[Literal["a", "b", "c"]], flags=("a", "b", "c"))
+    (found,) = counted(row, 5, output.ballot)
     assert (found.value, found.agreement) == ({"value": ["a", "b"]}, 3 / 5)
+
+
+def test_reasons_do_not_vote() -> None:
+    """They are never the same twice; the label is what is asked for."""
+    output = output_of("label", {"label_reason": str, "label": Literal["yes", "no"]})
+    values = [("r1", "no"), ("r2", "yes"), ("r3", "yes")]
+    row = [Result(GOOD, value={"label_reason": why, "label": label}) for why, label in values]
+    (found,) = counted(row, 3, output.ballot)
+    assert (found.value["label"], found.agreement) == ("yes", 2 / 3)
 
 
 def test_of_equals_the_first_wins_and_what_waits_is_shown() -> None:
     waiting = Result(RowStatus.PROCESSING)
-    assert counted([answer("x"), answer("y")], 2)[0].text == "x"
-    (row,) = counted([Result(RowStatus.REFUSED), waiting], 2)
+    assert counted([answer("x"), answer("y")], 2, TEXT)[0].text == "x"
+    (row,) = counted([Result(RowStatus.REFUSED), waiting], 2, TEXT)
     assert row.status is RowStatus.PROCESSING
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=3, max_size=3), max_size=5))
 def test_a_winner_has_as_many_votes_as_any(rows: list[list[str]]) -> None:
-    found = counted([answer(text) for row in rows for text in row], 3)
+    found = counted([answer(text) for row in rows for text in row], 3, TEXT)
     assert len(found) == len(rows)
     for row, result in zip(rows, found, strict=True):
         most = max(row.count(text) for text in row)
