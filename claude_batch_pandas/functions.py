@@ -91,6 +91,10 @@ class FunctionRenderer:
                 raise TemplateError(msg)
             self._constant["system"] = prompt.system
 
+    def holds(self, size: int) -> bool:  # noqa: ARG002 - the other kind asks
+        """Tell whether a request may fit the model's window: nobody knows, for a function."""
+        return True
+
     @property
     def remark(self) -> str:
         """What to tell about the rows once they are rendered: nothing."""

@@ -367,18 +367,36 @@ class Renderer:
     ) -> dict[int, Reason]:
         """Return why some encoded rows are not sent all the same."""
         largest = LARGEST_PARAMS - len(self.encoder.head)
+        longest = self._window() * LOOSE - len(self.encoder.head)
         reasons: dict[int, Reason] = {}
         for column in texts:
             if "" in column or any(map(str.isspace, column)):
                 reasons.update((i, EMPTY) for i, text in enumerate(column) if not text.strip())
-        if None in tails or max(map(len, filter(None, tails)), default=0) > largest:
+        most = max(map(len, filter(None, tails)), default=0)
+        if None in tails or most > min(largest, longest):
             for i, tail in enumerate(tails):
                 if tail is None:
                     why = NOT_UTF8.format(positions[i])
                     reasons.setdefault(i, Reason(RowStatus.INVALID, why))
                 elif len(tail) > largest:
                     reasons[i] = too_large(len(tail) + len(self.head), positions[i])
+                elif len(tail) > longest:
+                    size = len(tail) + len(self.head)
+                    why = TOO_LONG.format(size, self.recipe.params["model"], self._window())
+                    reasons[i] = Reason(RowStatus.INVALID, why + AT.format(positions[i]))
         return reasons
+
+    def holds(self, size: int) -> bool:
+        """Tell whether a request of that many bytes may fit into what the model reads."""
+        return size <= self._window() * LOOSE
+
+    def _window(self) -> int:
+        """Return the tokens that the model reads, where that is known and texts alone count."""
+        model = self.recipe.params["model"]
+        has_files = any(isinstance(place.slot, Media) for place in self.encoder.places)
+        if self.recipe.force or has_files or not isinstance(model, str):
+            return ENDLESS
+        return self.know(model).max_input_tokens or ENDLESS
 
 
 def _filled(part: Any, values: Mapping[str, Any]) -> Any:
@@ -430,5 +448,8 @@ def _spread(encoded: Rendered, reasons: Mapping[int, Reason], length: int) -> Re
 
 EMPTY = Reason(RowStatus.SKIPPED, "the rendered text is empty")
 AT = " (the row at position {})"
+LOOSE = 8  # bytes of text that a token never holds on average
+ENDLESS = 2**40
+TOO_LONG = "the request has {:,} bytes, more than {} can read ({:,} tokens)"
 NOT_UTF8 = "the text holds a lone surrogate, which UTF-8 cannot encode" + AT
 TOO_LARGE = f"the request has {{:,}} bytes; a batch holds at most {MAX_BATCH_BYTES:,}"

@@ -111,8 +111,8 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
 
 def _ready(
     data: Any, call: Call, desk: _Desk
-) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], bool]:
-    """Return what renders a call, its blocks, and whether any row asks anything."""
+) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], int]:
+    """Return what renders a call, its blocks, and how much they ask: nothing when it is 0."""
     recipe = recipe_of(call)  # what is wrong with it by the shipped table is told of at once
     frames.check_output(data, recipe.output, replace=call.replace)
     check_shard_size(call.shard_size)
@@ -124,7 +124,8 @@ def _ready(
         know.know = Knowledge(desk.engine)
         known = recipe_of(call, know, Uploads(desk.engine))
         varies = next(slots_in(recipe.params), None) is not None
-        if varies or not recipe.asks_like(known):  # as the API itself tells of the models
+        # As the API itself tells of the models.
+        if varies or not recipe.asks_like(known) or not renderer.holds(asks):
             renderer, blocks, asks = _prepared(data, known, desk, know)
     return renderer, blocks, asks
 
@@ -191,8 +192,8 @@ class _Desk:
 
 def _prepared(
     data: Any, recipe: Recipe, desk: _Desk, know: Know
-) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], bool]:
-    """Return what renders the rows, its blocks, and whether any row asks anything."""
+) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], int]:
+    """Return what renders the rows, its blocks, and how much they ask."""
     history = None
     if recipe.history:
         history, recipe = history_of(data, recipe, desk.engine())
@@ -313,8 +314,10 @@ def _refuse_own_output(renderer: Renderer | FunctionRenderer, output: Output) ->
         raise OutputExistsError(msg)
 
 
-def _peek(blocks: Iterator[Rendered]) -> tuple[Iterator[Rendered], bool]:
-    """Render until a row asks something; return every block all the same, and whether one did.
+def _peek(blocks: Iterator[Rendered]) -> tuple[Iterator[Rendered], int]:
+    """Render until a row asks something; return every block all the same, and how much it asks.
+
+    That is the bytes of the longest request so far, at least 1; 0 when no row asks anything.
 
     Most often it is the first; a template function is called once per row, so none is rendered
     twice.
@@ -322,9 +325,11 @@ def _peek(blocks: Iterator[Rendered]) -> tuple[Iterator[Rendered], bool]:
     seen: list[Rendered] = []
     for block in blocks:
         seen.append(block)
-        if any(tail is not None and i not in block.reasons for i, tail in enumerate(block.tails)):
-            return chain(seen, blocks), True
-    return iter(seen), False
+        asked = [tail for i, tail in enumerate(block.tails) if i not in block.reasons]
+        longest = max((len(tail) + 1 for tail in asked if tail is not None), default=0)
+        if longest:
+            return chain(seen, blocks), longest
+    return iter(seen), 0
 
 
 def _connector(sdk: Any) -> Callable[[], Client]:

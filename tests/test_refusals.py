@@ -248,3 +248,16 @@ def test_a_call_that_asks_nothing_needs_no_key() -> None:
 def test_whole_numbers_of_numpy_are_numbers(queries: pd.DataFrame, client: Any) -> None:
     with pytest.raises(cbp.InputError, match="is more than the 64,000"):
         queries.claude.batch("{text}", max_tokens=np.int64(10_000_000), client=client)
+
+
+def test_a_text_that_no_window_holds_is_not_sent(
+    client: anthropic.Anthropic, emulator: Emulator
+) -> None:
+    """The others are; what may still fit is the API's business."""
+    _tell(emulator, {"max_input_tokens": 1_000})
+    df = pd.DataFrame({"text": ["a", "b" * 7_000, "c" * 9_000]})
+    first = df.iloc[:1].claude.batch("{text}", client=client)
+    out = df.claude.batch("{text}!", client=client)
+    assert first["answer_status"].tolist() == ["succeeded"]
+    assert out["answer_status"].tolist() == ["succeeded", "succeeded", "invalid"]
+    assert "more than claude-haiku-5-5 can read (1,000 tokens)" in out["answer_error"].iloc[2]
