@@ -53,20 +53,25 @@ class Follower:
         self._run, self._clock = run, clock
         self._stop = threading.Event()
         self._live = LiveCard(run.card)
-        self._show = Throttle(self._live, clock)
+        self._context = contextvars.copy_context()
+        self._show = Throttle(self._draw, clock)
         _followers.add(self)
 
     def start(self) -> None:
         """Draw the card here, and keep it moving from a thread."""
         self._show(self._run.progress)
-        # A thread of its own context: what it displays belongs to this cell.
-        context = contextvars.copy_context()
         name = f"card of run {self._run.id}"
-        threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
+        threading.Thread(target=self._follow, name=name, daemon=True).start()
 
     def stop(self) -> None:
         """Let the card be."""
         self._stop.set()
+
+    def _draw(self, progress: Progress) -> None:
+        try:
+            self._live(progress)
+        except LookupError:  # ipykernel 7.0 knows where to draw in the context of the cell alone
+            self._context.run(self._live, progress)
 
     def _follow(self) -> None:
         try:
