@@ -262,6 +262,28 @@ class Run(Acts):
             self._drive()
             following.Follower(self, self._engine.clock).start()
 
+    def inspect(self) -> None:
+        """Page through the rows: the request as it was sent, the answer, the status, the tokens.
+
+        In a notebook, with a filter by status and words; elsewhere the first rows are printed.
+
+        Raises
+        ------
+        LedgerError
+            When files of the run are damaged.
+        """
+        from claude_batch_pandas import widgets
+        from claude_batch_pandas.inspecting import ALL, Inspection
+
+        self._refuse_gone()
+        record = self._record
+        rows = Inspection(record, self._engine, [*map(str, self._join.index(record))])
+        if not widgets.in_notebook():
+            print(rows.first_text())  # noqa: T201 - as a person asked
+            return
+        still = rows.first_html()
+        widgets.Pages([ALL, *rows.statuses], rows.find, rows.html, still).show()
+
     def _ipython_display_(self) -> None:
         self.show()
 

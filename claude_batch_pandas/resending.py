@@ -44,7 +44,7 @@ def only_line(spool: Spool, shard: Shard) -> bytes:
         When its body is not what was planned.
     """
     checked_body(spool, shard)
-    (line,) = _requests(spool, shard)
+    (line,) = requests_in(spool, shard)
     return line
 
 
@@ -69,7 +69,7 @@ def _sha256_as(spool: Spool, record: RunRecord, shard: Shard, attempt: int) -> s
     """Return the hash of a shard's body as another attempt."""
     whole = hashlib.sha256()
     for block in _body(
-        with_attempt(line, record.nonce, attempt) for line in _requests(spool, shard)
+        with_attempt(line, record.nonce, attempt) for line in requests_in(spool, shard)
     ):
         whole.update(block)
     return whole.hexdigest()
@@ -96,7 +96,7 @@ def replan(spool: Spool, store: Store, record: RunRecord, shard: Shard) -> None:
     # The old body stays until the new one is whole; the ledger says which hash is the true one.
     with Writing(path) as file:
         _write_body(
-            file, (with_attempt(line, record.nonce, attempt) for line in _requests(spool, shard))
+            file, (with_attempt(line, record.nonce, attempt) for line in requests_in(spool, shard))
         )
         store.mark_replanned(shard, file.keep())
 
@@ -195,7 +195,7 @@ def _next_attempt(attempt: int) -> int:
     return attempt + 1
 
 
-def _requests(spool: Spool, shard: Shard) -> Iterator[bytes]:
+def requests_in(spool: Spool, shard: Shard) -> Iterator[bytes]:
     """Yield the request lines of a body, without what joins them."""
     for line in read_lines(spool.body(shard.run_id, shard.number)):
         if line.startswith(ID_HEAD):
@@ -219,7 +219,7 @@ def latest_lines(
         if wanted.isdisjoint(ordinals):
             continue
         _refuse_changed(spool, record, shard)
-        both = zip(ordinals, _requests(spool, shard), strict=True)
+        both = zip(ordinals, requests_in(spool, shard), strict=True)
         lines.update({ordinal: line for ordinal, line in both if ordinal in wanted})
     return lines
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from claude_batch_pandas.cards import Card
@@ -20,6 +20,9 @@ NO_MATH = ("mathjax_ignore", "tex2jax_ignore")  # classes of what MathJax leaves
 HTML, TEXT = "text/html", "text/plain"
 DETACH, CANCEL, PARTIAL = "Detach", "Cancel", "Fetch partial"
 SURE = "Cancel? Click again"
+STEPS = {"Back": -1, "Next": 1}
+PAGES = "The rows of a run, one page each; a live notebook shows them."
+NO_ROWS = "<p>No row is like that.</p>"
 BUTTONS = {
     DETACH: "Stop following in this kernel; the batches go on at the API.",
     CANCEL: "Ask the API to cancel what is not done; what is done is kept and was paid.",
@@ -181,6 +184,70 @@ def obey(live: LiveCard, run: Any) -> None:
         if wanted.is_set():
             wanted.clear()
             acts[name]()
+
+
+class Pages:
+    """Rows to page through, filtered by status and words.
+
+    Parameters
+    ----------
+    statuses : sequence of str
+        To choose from; the first is shown.
+    find : callable
+        Returns the positions of a status and words.
+    html : callable
+        Returns one row as HTML.
+    still : str
+        HTML of the first rows, where there are no widgets.
+    """
+
+    def __init__(
+        self,
+        statuses: Sequence[str],
+        find: Callable[[str, str], Sequence[int]],
+        html: Callable[[int], str],
+        still: str,
+    ) -> None:
+        self._statuses, self._find, self._html, self._still = statuses, find, html, still
+        self._found: Sequence[int] = find(statuses[0], "")
+        self._at = 0
+
+    def show(self) -> None:
+        """Draw them here."""
+        if in_marimo():
+            show_once(Bundle({HTML: self._still, TEXT: PAGES}))
+            return
+        import ipywidgets
+
+        self._status = ipywidgets.Dropdown(options=list(self._statuses), description="status")
+        self._words = ipywidgets.Text(placeholder="search answers", continuous_update=False)
+        self._page = ipywidgets.HTML()
+        self._where = ipywidgets.Label()
+        buttons = [ipywidgets.Button(description=name) for name in STEPS]
+        for button in buttons:
+            button.on_click(self._turn)
+        for chosen in (self._status, self._words):
+            chosen.observe(self._filter, names="value")
+        row = ipywidgets.HBox([self._status, self._words, *buttons, self._where])
+        box = ipywidgets.VBox([row, self._page])
+        box.add_class("cbp-inspect")
+        self._draw()
+        widget = box._repr_mimebundle_()
+        show_once(Bundle({**widget, HTML: self._still, TEXT: PAGES}))
+
+    def _turn(self, button: Any) -> None:
+        last = max(0, len(self._found) - 1)
+        self._at = min(last, max(0, self._at + STEPS[button.description]))
+        self._draw()
+
+    def _filter(self, change: Any) -> None:  # noqa: ARG002 - how ipywidgets tells of one
+        self._found = self._find(self._status.value, self._words.value)
+        self._at = 0
+        self._draw()
+
+    def _draw(self) -> None:
+        self._where.value = f"{self._at + 1 if self._found else 0:,} of {len(self._found):,}"
+        self._page.value = self._html(self._found[self._at]) if self._found else NO_ROWS
 
 
 def show_once(content: Any) -> None:

@@ -72,7 +72,7 @@ LAYERS = [
     {"recovery", "purging", "inquiry", "joining"},
     {"sending", "reconciling", "live"},
     {"twins"},
-    {"steps", "workers", "acts", "following", "handles"},
+    {"steps", "workers", "acts", "following", "inspecting", "handles"},
     {"session", "verbs"},
     {"finding"},
     {"labelling"},
