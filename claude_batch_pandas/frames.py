@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
+from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -353,6 +354,41 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.D
         else:
             frame[name] = frame[name].astype("int64" if kind == "count" else STRING)
     return frame
+
+
+def tally(values: Any, most: int) -> pd.DataFrame:
+    """Return how often each answer was given: ``answer`` (string) and ``rows`` (int64).
+
+    The most frequent come first; what is beyond `most` is counted together.
+    """
+    counts = pd.Series(values, dtype=object).dropna().map(str).value_counts()
+    shown, rest = counts.head(most), int(counts.iloc[most:].sum())
+    answers, rows = [*shown.index], [*shown.tolist()]
+    if rest:
+        answers.append(f"{len(counts) - most:,} others")
+        rows.append(rest)
+    return pd.DataFrame({"answer": pd.array(answers, dtype=STRING), "rows": rows})
+
+
+QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "most": 1.0}
+
+
+def quantiles(df: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return quantiles of some columns: ``kind``, ``quantile`` (string) and ``value`` (float64)."""
+    rows = [
+        {"kind": column, "quantile": name, "value": float(values.quantile(share))}
+        for column in columns
+        for values in (df[column].dropna().astype("float64"),)
+        for name, share in QUANTILES.items()
+        if len(values)
+    ]
+    return pd.DataFrame(rows, columns=["kind", "quantile", "value"])
+
+
+def plain_html(words: str, df: pd.DataFrame) -> str:
+    """Return words and a small table as HTML, in which every value is text."""
+    table: str = df.to_html(index=False, notebook=True, border=0)
+    return f"<p>{escape(words)}</p>{table}"
 
 
 def _is_whole_with_gaps(series: pd.Series) -> bool:

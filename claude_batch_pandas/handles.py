@@ -27,6 +27,8 @@ from claude_batch_pandas.workers import Crew, Worker
 if TYPE_CHECKING:
     import pandas as pd
 
+    from claude_batch_pandas.plots import Plot
+
 HEAD_ROWS = 5  # that a card shows of a partial result
 SLICE_SECONDS = 0.1  # an interrupt is noticed between two slices of waiting
 
@@ -283,6 +285,52 @@ class Run(Acts):
             return
         still = rows.first_html()
         widgets.Pages([ALL, *rows.statuses], rows.find, rows.html, still).show()
+
+    def plot(self, what: str = "answers") -> Plot:
+        """Draw something about the run, with the extra ``plots``.
+
+        Parameters
+        ----------
+        what : {"answers", "tokens", "dollars", "shards"}
+            How often each answer was given; tokens or US dollars per row; when each shard ran.
+
+        Returns
+        -------
+        Plot
+            Shows itself in a notebook; has ``chart`` (Altair), ``table`` and ``summary`` (words).
+
+        Raises
+        ------
+        InputError
+            For anything else, or when Altair is not installed.
+        """
+        from claude_batch_pandas import plots
+
+        self._refuse_gone()
+        return plots.plot(self, what)
+
+    def answers(self) -> tuple[str, Any]:
+        """Return the name and the values of the first column of answers, as far as they are here."""
+        frame = self.columns()
+        return str(frame.columns[0]), frame.iloc[:, 0]
+
+    def timeline(self) -> list[dict[str, Any]]:
+        """Return when the results of each shard were asked for and were here, in seconds."""
+        spool = self._engine.spool
+        shards = [
+            (shard, spool.results(shard.run_id, shard.number))
+            for shard in self._engine.store.shards(self.id)
+        ]
+        return [
+            {
+                "shard": shard.number,
+                "rows": shard.total,
+                "began": shard.created_at or shard.intended_at or self._record.created_at,
+                "here": path.stat().st_mtime,
+            }
+            for shard, path in shards
+            if shard.state is ShardState.COLLECTED and path.exists()
+        ]
 
     def _ipython_display_(self) -> None:
         self.show()

@@ -72,7 +72,7 @@ LAYERS = [
     {"recovery", "purging", "inquiry", "joining"},
     {"sending", "reconciling", "live"},
     {"twins"},
-    {"steps", "workers", "acts", "following", "inspecting", "handles"},
+    {"steps", "workers", "acts", "following", "inspecting", "plots", "handles"},
     {"session", "verbs"},
     {"finding"},
     {"labelling"},
@@ -100,6 +100,7 @@ HOMES = {
         "handles",
         "joining",
         "labelling",
+        "plots",
         "reading",
     },
     "ipywidgets": {"widgets"},
@@ -107,6 +108,7 @@ HOMES = {
     "tqdm": {"progress"},
     "orjson": {"histories", "replies", "requests", "session", "shots"},
     "PIL": {"pictures"},
+    "altair": {"plots"},
     "msgspec": {"results"},
     "sqlite3": {"database"},
     "genai_prices": {"models"},
@@ -126,6 +128,7 @@ ONLY_TYPES = {
     ("pandas", "session"),
     ("pandas", "handles"),
     ("pandas", "joining"),
+    ("pandas", "plots"),
     ("pandas", "reading"),
 }
 
