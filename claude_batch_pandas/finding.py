@@ -22,6 +22,7 @@ from claude_batch_pandas import (
     verifying,
 )
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
+from claude_batch_pandas.displays import hook_for
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import NOT_FOUND, InputError, RunNotFoundError
 from claude_batch_pandas.handles import Run
@@ -35,7 +36,7 @@ from claude_batch_pandas.rendered import Rendered
 from claude_batch_pandas.replies import check_batch_id
 from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.scopes import find_scope
-from claude_batch_pandas.session import build_engine, crew, hook_for, ledger_home, look_up, settle
+from claude_batch_pandas.session import build_engine, crew, ledger_home, look_up, settle
 from claude_batch_pandas.slots import Column
 from claude_batch_pandas.spool import write_sealed
 from claude_batch_pandas.store import Store

@@ -9,7 +9,6 @@ import atexit
 import hashlib
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from claude_batch_pandas.calls import Call, cache_warning, recipe_of, record_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
+from claude_batch_pandas.displays import hook_for
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
 from claude_batch_pandas.folders import place_warning
@@ -36,14 +36,13 @@ from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.planning import INDEX, Draft, Live, Planner
 from claude_batch_pandas.preparing import prepare
-from claude_batch_pandas.progress import Hook, Lines, TerminalBar, silent
 from claude_batch_pandas.records import RunRecord, RunState, Scope, ShardState
 from claude_batch_pandas.refusals import LONG
 from claude_batch_pandas.rendered import Rendered
 from claude_batch_pandas.rendering import AT, Know, Recipe, Renderer
 from claude_batch_pandas.report import Preview
 from claude_batch_pandas.scopes import find_scope
-from claude_batch_pandas.settings import PROGRESS, options
+from claude_batch_pandas.settings import options
 from claude_batch_pandas.sharding import check_shard_size
 from claude_batch_pandas.spool import Spool, write_sealed
 from claude_batch_pandas.store import Store
@@ -412,42 +411,6 @@ def _was_cut_short(existing: RunRecord) -> bool:
     """
     is_stuck = existing.state is RunState.PAUSED and "reuse=False" in existing.note
     return not existing.reuse and existing.state is not RunState.ENDED and not is_stuck
-
-
-def hook_for(progress: Any) -> Hook:
-    """Return what shows progress where we are: a notebook, a terminal, a log.
-
-    Raises
-    ------
-    InputError
-    """
-    chosen = options.progress if progress is None else progress
-    if callable(chosen):
-        return chosen  # type: ignore[no-any-return]
-    if isinstance(chosen, bool):
-        chosen = "auto" if chosen else "none"
-    if chosen not in PROGRESS:
-        msg = f"progress must be one of {', '.join(PROGRESS)} or a function, not {chosen!r}."
-        raise InputError(msg)
-    if chosen == "none":
-        return silent
-    if chosen == "log":
-        return Lines()
-    from claude_batch_pandas.widgets import CellCard, in_notebook
-
-    if in_notebook():
-        return CellCard()
-    return TerminalBar() if chosen == "bar" or _has_width() else Lines()
-
-
-def _has_width() -> bool:
-    """Tell whether standard error is a terminal, and one that does not say it is 0 wide."""
-    if not sys.stderr.isatty():
-        return False
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    except (OSError, ValueError):
-        return True
 
 
 def _after_fork() -> None:

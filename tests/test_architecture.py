@@ -62,6 +62,7 @@ LAYERS = [
     {"client", "memory", "store", "catalog", "holding", "progress"},
     {"cards"},
     {"widgets", "report"},
+    {"displays"},
     {"answers", "exports", "frames", "indexes", "collecting", "resending", "attaching"},
     {"reading", "shots"},
     {"engine", "patience", "planning", "retrying", "accounts", "verifying", "histories"},

@@ -18,7 +18,7 @@ import pytest
 from anthropic.lib.credentials import AccessToken
 
 import claude_batch_pandas as cbp
-from claude_batch_pandas import session
+from claude_batch_pandas import displays, session
 from claude_batch_pandas.emulator import Emulator, Fault, serve
 from claude_batch_pandas.exceptions import (
     APIError,
@@ -146,7 +146,7 @@ def test_progress_is_shown_as_asked(
     monkeypatch.setattr(sys, "stderr", Terminal() if is_terminal else io.StringIO())
     if through_options:
         cbp.options.progress = chosen
-    hook = session.hook_for(None if through_options else chosen)
+    hook = displays.hook_for(None if through_options else chosen)
     expected = at_terminal if is_terminal else in_pipe
 
     assert hook is expected or type(hook) is expected
@@ -156,8 +156,8 @@ def test_an_argument_wins_over_the_option() -> None:
     """What was set for all calls is not for the one that says otherwise."""
     cbp.options.progress = "log"
 
-    assert session.hook_for("none") is silent
-    assert isinstance(session.hook_for(None), Lines)
+    assert displays.hook_for("none") is silent
+    assert isinstance(displays.hook_for(None), Lines)
 
 
 @pytest.mark.parametrize("progress", ["bars", "", 5, ["log"]], ids=repr)

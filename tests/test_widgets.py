@@ -15,7 +15,7 @@ import pytest
 from ipywidgets.widgets import widget as registry
 from nbclient import NotebookClient
 
-from claude_batch_pandas import session
+from claude_batch_pandas import displays
 from claude_batch_pandas.cards import Card
 from claude_batch_pandas.emulator import Emulator, serve
 from claude_batch_pandas.progress import WORDS, Lines
@@ -299,13 +299,13 @@ def test_a_script_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     for shell in (None, Shell(), Kernel()):
         monkeypatch.setattr(IPython, "get_ipython", lambda shell=shell: shell)
         found.append(in_notebook())
-    bar = session.hook_for("auto")
+    bar = displays.hook_for("auto")
     monkeypatch.delitem(sys.modules, "IPython")
     found.append(in_notebook())
 
     assert found == [False, False, False, True, False]
     assert isinstance(bar, CellCard)
-    assert isinstance(session.hook_for("log"), Lines)
+    assert isinstance(displays.hook_for("log"), Lines)
 
 
 CODE = """
