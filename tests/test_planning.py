@@ -117,6 +117,7 @@ def test_every_row_is_in_exactly_one_shard(rows: list[str | None], size: int | N
         draft = plan(spool, rows, shard_size=size)
         record = draft.record
         asked = catalog.load(spool.folder("r"))
+        reasons = catalog.load_reasons(spool.folder("r"))
         seen: list[int] = []
         for shard in draft.shards:
             body = spool.body("r", shard.number).read_bytes()
@@ -148,8 +149,8 @@ def test_every_row_is_in_exactly_one_shard(rows: list[str | None], size: int | N
             assert row == wanted[at]
         else:
             why = "the rendered text is empty" if row is not None else "column 'text' is missing"
-            assert record.reasons[-at - 1][0] == "skipped"
-            assert record.reasons[-at - 1][1].startswith(why)
+            assert reasons[-at - 1][0] == "skipped"
+            assert reasons[-at - 1][1].startswith(why)
     assert record.scope == (SCOPE if wanted else NO_SCOPE)
     assert record.sources == ()
 
@@ -159,7 +160,8 @@ def test_a_row_that_is_not_utf8_is_invalid(spool: Spool) -> None:
     draft = plan(spool, ["a", "bad \ud800", "", "b", "\udfff"])
 
     assert prompts(spool, draft) == ["a", "b"]
-    assert [status for status, _ in draft.record.reasons] == ["invalid", "skipped", "invalid"]
+    reasons = catalog.load_reasons(spool.folder(draft.record.id))
+    assert [status for status, _ in reasons] == ["invalid", "skipped", "invalid"]
     assert catalog.load(spool.folder("r")).rows.tolist() == [0, -1, -2, 1, -3]
 
 
