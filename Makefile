@@ -5,9 +5,9 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIN :=# what to install beside the package
 TESTS :=# all
-FRAMES := $(addprefix tests/test_,$(addsuffix .py,accessor answers architecture cli every_frame \
-	exports finding frames functions handles indexes notebooks outputs planning readme rendering \
-	report retrying reuse rows session templates verbs verifying widgets))
+FRAMES := $(addprefix tests/test_,$(addsuffix .py,accessor answers architecture blocks every_frame \
+	exports finding frames functions handles indexes outputs planning rendering reuse rows templates \
+	votes))
 
 .DEFAULT_GOAL := help
 .PHONY: demo test oldest soak lint types help
