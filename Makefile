@@ -16,7 +16,7 @@ demo: $(VENV)/.has-emulator  ## label 3,080 real queries, crash, resume; no API 
 	@$(PYTHON) -m claude_batch_pandas demo
 
 test: $(VENV)/.has-dev  ## run the tests
-	@$(PYTHON) -m pytest $(TESTS)
+	@$(PYTHON) -m pytest --numprocesses auto --dist loadfile $(TESTS)
 
 oldest:  ## run the tests of what touches pandas on the oldest that is supported
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest PIN="'pandas<2.3'" TESTS="$(FRAMES)"
