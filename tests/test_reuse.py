@@ -54,7 +54,7 @@ def sent(emulator: Emulator) -> int:
         {"on_missing": "empty"},
         {"progress": "log"},
     ],
-    ids=lambda change: "+".join(change),
+    ids="+".join,
 )
 def test_what_does_not_change_the_request_sends_nothing(
     change: dict[str, Any], client: Any, emulator: Emulator
