@@ -389,7 +389,7 @@ def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
         The frame's, as far as it can be saved.
     """
     record, store, spool = draft.record, engine.store, engine.spool
-    existing = store.find(record.key)
+    existing = store.find(record.key, prefer_whole=record.reuse)
     if existing is not None and any(
         store.run(source).state is RunState.PURGED for source in existing.sources
     ):

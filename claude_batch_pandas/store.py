@@ -125,22 +125,33 @@ class Store(Memory):
             rows = database.execute("SELECT * FROM runs ORDER BY created_at DESC, id DESC")
             return [read_run(row) for row in rows]
 
-    def find(self, key: str) -> RunRecord | None:
-        """Return the newest run of a key that was not purged, whatever its clock said."""
+    def find(self, key: str, *, prefer_whole: bool = False) -> RunRecord | None:
+        """Return the newest run of a key that was not purged, whatever its clock said.
+
+        Parameters
+        ----------
+        key : str
+        prefer_whole : bool
+            Rather an older run than one that was canceled: it has the answers.
+        """
+        order = "cancel, rowid DESC" if prefer_whole else "rowid DESC"
         with self._database.reading() as database:
             row = database.execute(
-                "SELECT * FROM runs WHERE key = ? AND state != ? ORDER BY rowid DESC LIMIT 1",
+                f"SELECT * FROM runs WHERE key = ? AND state != ? ORDER BY {order} LIMIT 1",  # noqa: S608 - our own
                 (key, RunState.PURGED),
             ).fetchone()
         return None if row is None else read_run(row)
 
     def history(self, scope: Scope) -> list[str]:
-        """Return the runs of a scope that sent requests of their own, newest first."""
+        """Return the runs of a scope that sent requests of their own, newest first.
+
+        Those that were canceled come last: what they did not ask, another may have answered.
+        """
         with self._database.reading() as database:
             rows = database.execute(
                 "SELECT id FROM runs WHERE origin = ? AND organization = ? AND workspace = ? "
                 "AND state != ? AND EXISTS (SELECT 1 FROM shards WHERE run_id = runs.id) "
-                "ORDER BY rowid DESC",
+                "ORDER BY cancel, rowid DESC",
                 (*scope, RunState.PURGED),
             )
             return [row["id"] for row in rows]

@@ -54,7 +54,7 @@ def sent(emulator: Emulator) -> int:
         {"on_missing": "empty"},
         {"progress": "log"},
     ],
-    ids="+".join,
+    ids=lambda change: "+".join(f"{k} {type(v).__name__}" for k, v in change.items()),
 )
 def test_what_does_not_change_the_request_sends_nothing(
     change: dict[str, Any], client: Any, emulator: Emulator
@@ -242,3 +242,14 @@ def test_two_kernels_that_ask_the_same_at_once_pay_once(tmp_path: Path) -> None:
 
     assert [kernel.exitcode for kernel in kernels] == [0, 0]
     assert sent(emulator) == 50
+
+
+def test_a_canceled_attempt_to_ask_anew_hides_no_answer(client: Any) -> None:
+    """Whoever asks anew, and cancels that, still has what was answered before."""
+    before = FRAME.claude.batch(**CALL, client=client)
+    anew = FRAME.claude.submit(**CALL, client=client, reuse=False)
+    anew.cancel().wait()
+    again = FRAME.claude.batch(**CALL, client=client)
+    pd.testing.assert_frame_equal(again, before)
+    more = pd.concat([FRAME, FRAME.iloc[:1]])
+    assert more.claude.batch(**CALL, client=client)["answer"].notna().all()
