@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from claude_batch_pandas import money, report
 from claude_batch_pandas.answers import Answers
@@ -79,6 +80,24 @@ class Tally:
                 self._bill = self._bill.plus(bill)
         told = {str(status): self._statuses[status] for status in RowStatus}
         return {name: count for name, count in told.items() if count}, self._bill
+
+
+def timeline(record: RunRecord, engine: Engine) -> list[dict[str, Any]]:
+    """Return when each shard was asked for, and when its results were here, in seconds since 1970."""
+    shards = [
+        (shard, engine.spool.results(shard.run_id, shard.number))
+        for shard in engine.store.shards(record.id)
+    ]
+    return [
+        {
+            "shard": shard.number,
+            "rows": shard.total,
+            "began": shard.created_at or shard.intended_at or record.created_at,
+            "here": path.stat().st_mtime,
+        }
+        for shard, path in shards
+        if shard.state is ShardState.COLLECTED and path.exists()
+    ]
 
 
 def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import accounts, deadlines, frames, money, report
 from claude_batch_pandas.acts import Acts
 from claude_batch_pandas.answers import Answers
-from claude_batch_pandas.cards import Card
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.joining import Join
+from claude_batch_pandas.looks import Looks
 from claude_batch_pandas.loops import check_loop
 from claude_batch_pandas.matching import Matched
 from claude_batch_pandas.progress import Hook, Throttle, measure
@@ -27,13 +27,10 @@ from claude_batch_pandas.workers import Crew, Worker
 if TYPE_CHECKING:
     import pandas as pd
 
-    from claude_batch_pandas.plots import Plot
-
-HEAD_ROWS = 5  # that a card shows of a partial result
 SLICE_SECONDS = 0.1  # an interrupt is noticed between two slices of waiting
 
 
-class Run(Acts):
+class Run(Acts, Looks):
     """One call over one frame, at the API and in the ledger.
 
     Made by ``df.claude.submit(...)``, or by ``claude_batch_pandas.run(id)`` in a new kernel.
@@ -65,7 +62,6 @@ class Run(Acts):
         self._worker: Worker | None = None  # kept until its end was told to somebody
         self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
-        self._tally: accounts.Tally | None = None  # for the card
 
     def __repr__(self) -> str:
         record = self._record
@@ -252,110 +248,6 @@ class Run(Acts):
             self._join.index(record), rows, [money.cost(result) for result in rows.results]
         )
 
-    def show(self) -> None:
-        """Show the run's card here: live while the run goes on, plain HTML when it is over."""
-        from claude_batch_pandas import following, widgets
-
-        if not widgets.in_notebook():
-            print(self)  # noqa: T201 - as a person asked
-        elif self.progress.is_over or widgets.in_marimo():
-            widgets.show_once(widgets.bundle_of(self.card(self.progress)))
-        else:
-            self._drive()
-            following.Follower(self, self._engine.clock).start()
-
-    def inspect(self) -> None:
-        """Page through the rows: the request as it was sent, the answer, the status, the tokens.
-
-        In a notebook, with a filter by status and words; elsewhere the first rows are printed.
-
-        Raises
-        ------
-        LedgerError
-            When files of the run are damaged.
-        """
-        from claude_batch_pandas import widgets
-        from claude_batch_pandas.inspecting import ALL, Inspection
-
-        self._refuse_gone()
-        record = self._record
-        rows = Inspection(record, self._engine, [*map(str, self._join.index(record))])
-        if not widgets.in_notebook():
-            print(rows.first_text())  # noqa: T201 - as a person asked
-            return
-        still = rows.first_html()
-        widgets.Pages([ALL, *rows.statuses], rows.find, rows.html, still).show()
-
-    def plot(self, what: str = "answers") -> Plot:
-        """Draw something about the run, with the extra ``plots``.
-
-        Parameters
-        ----------
-        what : {"answers", "tokens", "dollars", "shards"}
-            How often each answer was given; tokens or US dollars per row; when each shard ran.
-
-        Returns
-        -------
-        Plot
-            Shows itself in a notebook; has ``chart`` (Altair), ``table`` and ``summary`` (words).
-
-        Raises
-        ------
-        InputError
-            For anything else, or when Altair is not installed.
-        """
-        from claude_batch_pandas import plots
-
-        self._refuse_gone()
-        return plots.plot(self, what)
-
-    def answers(self) -> tuple[str, Any]:
-        """Return the name and the values of the first column of answers, as far as they are here."""
-        frame = self.columns()
-        return str(frame.columns[0]), frame.iloc[:, 0]
-
-    def timeline(self) -> list[dict[str, Any]]:
-        """Return when the results of each shard were asked for and were here, in seconds."""
-        spool = self._engine.spool
-        shards = [
-            (shard, spool.results(shard.run_id, shard.number))
-            for shard in self._engine.store.shards(self.id)
-        ]
-        return [
-            {
-                "shard": shard.number,
-                "rows": shard.total,
-                "began": shard.created_at or shard.intended_at or self._record.created_at,
-                "here": path.stat().st_mtime,
-            }
-            for shard, path in shards
-            if shard.state is ShardState.COLLECTED and path.exists()
-        ]
-
-    def _ipython_display_(self) -> None:
-        self.show()
-
-    def card(self, progress: Progress, *, is_waited_for: bool = False) -> Card:
-        """Return what the run's card shows of a progress."""
-        record = self._record
-        if self._tally is None:
-            self._tally = accounts.Tally(self.id, self._engine)
-        statuses, bill = self._tally.take()
-        dollars = f"{bill} so far" if statuses else ""
-        if progress.state is RunState.ENDED and not progress.summary:
-            line, _ = accounts.closing_line(record, self._engine, self._was_over)
-            progress = replace(progress, summary=line)
-        return Card(progress, record.model, statuses, dollars, is_waited_for)
-
-    def preview_html(self) -> str:
-        """Return the first rows that are here as HTML; nothing is waited for."""
-        shards = self._engine.store.shards(self.id)
-        if not any(shard.state is ShardState.COLLECTED for shard in shards):
-            return "<p>No results are here yet.</p>"
-        told = "run.result(partial=True) gives what is here so far."
-        table: str = self.columns(self._join.planned).head(HEAD_ROWS).to_html(notebook=True)
-        return f"<p>{told}</p>{table}"
-
     def report(self) -> report.Report:
         """Return counts by status, the distinct errors, tokens and dollars."""
         self._refuse_gone()
@@ -379,6 +271,10 @@ class Run(Acts):
         )
 
     @property
+    def _left(self) -> str:
+        return f"detached from run {self.id}, which goes on; come back: {self._back}"
+
+    @property
     def _detached(self) -> str:
         shards = self._engine.store.shards(self.id)
         planned = sum(shard.state is ShardState.PLANNED for shard in shards)
@@ -398,7 +294,7 @@ class Run(Acts):
         return hook
 
     def _show_detached(self, worker: Worker, show: Throttle) -> None:
-        show(replace(worker.progress, summary=f"detached from run {self.id}, which goes on"))
+        show(replace(worker.progress, summary=self._left))
 
     def _drive(self) -> Worker:
         self._refuse_gone()
@@ -443,6 +339,7 @@ class Run(Acts):
             show(worker.progress)
             raise worker.failure
         if not self.done:
+            self._show_detached(worker, show)
             msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
             raise WaitTimeoutError(msg)
         line, self._fresh = accounts.closing_line(self._record, self._engine, self._was_over)

@@ -6,7 +6,6 @@ each are what a saved page, a terminal or a reader of the screen has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import frames
@@ -15,8 +14,7 @@ from claude_batch_pandas.exceptions import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from claude_batch_pandas.handles import Run
-
+KINDS = ("answers", "tokens", "dollars", "shards")
 MOST_BARS = 20
 INSTALL = "Plots need Altair: pip install 'claude-batch-pandas[plots]'."
 
@@ -46,38 +44,26 @@ class Plot:
         return {kind: spec, "text/html": told, "text/plain": self.summary}
 
 
-def plot(run: Run, what: Any) -> Plot:
-    """Draw something about a run.
-
-    Parameters
-    ----------
-    run : Run
-    what : {"answers", "tokens", "dollars", "shards"}
+def check(what: Any) -> None:
+    """Refuse what cannot be drawn, or not here.
 
     Raises
     ------
     InputError
-        For anything else, or when Altair is not installed.
     """
-    makers: dict[str, Callable[[Run], Plot]] = {
-        "answers": _answers,
-        "tokens": _tokens,
-        "dollars": _dollars,
-        "shards": _shards,
-    }
-    if what not in makers:
-        msg = f"what must be one of {', '.join(makers)}, not {what!r}."
+    if what not in KINDS:
+        msg = f"what must be one of {', '.join(KINDS)}, not {what!r}."
         raise InputError(msg)
     try:
         import altair as alt  # noqa: F401 - to see whether it is there
     except ImportError:
         raise InputError(INSTALL) from None
-    return makers[what](run)
 
 
-def _answers(run: Run) -> Plot:
-    name, values = run.answers()
-    table = frames.tally(values, MOST_BARS)
+def answers(columns: pd.DataFrame) -> Plot:
+    """Draw how often each answer was given, from the columns of a run."""
+    name = str(columns.columns[0])
+    table = frames.tally(columns.iloc[:, 0], MOST_BARS)
     words = ", ".join(f"{row.answer} {row.rows:,}" for row in table.head(5).itertuples())
     summary = (
         f"{name}: {int(table['rows'].sum()):,} rows with an answer; most often {words or 'none'}."
@@ -85,27 +71,26 @@ def _answers(run: Run) -> Plot:
     return _bars(table, "rows", "answer", summary)
 
 
-def _tokens(run: Run) -> Plot:
-    details = run.details()
-    columns = ["input_tokens", "output_tokens", "thinking_tokens"]
-    table = frames.quantiles(details, columns)
+def tokens(details: pd.DataFrame) -> Plot:
+    """Draw the tokens per row, from the details of a run."""
+    table = frames.quantiles(details, ["input_tokens", "output_tokens", "thinking_tokens"])
     summary = f"Tokens per row: {_medians(table)}."
     return _bars(table[table["quantile"] == "median"], "value", "kind", summary, table)
 
 
-def _dollars(run: Run) -> Plot:
-    details = run.details()
+def dollars(details: pd.DataFrame) -> Plot:
+    """Draw the US dollars per row, from the details of a run."""
     table = frames.quantiles(details, ["dollars"])
     summary = f"US dollars per row: {_medians(table)}."
     return _bars(table, "value", "quantile", summary)
 
 
-def _shards(run: Run) -> Plot:
+def shards(timeline: list[dict[str, Any]]) -> Plot:
+    """Draw when each shard was asked for and was here, from the timeline of a run."""
     import altair as alt
 
-    table = frames.table(
-        run.timeline(), {"shard": "count", "rows": "count", "began": "time", "here": "time"}
-    )
+    kinds = {"shard": "count", "rows": "count", "began": "time", "here": "time"}
+    table = frames.table(timeline, kinds)
     summary = f"{len(table):,} shards, {int(table['rows'].sum()):,} requests."
     chart = alt.Chart(table, title=summary).mark_bar()
     chart = chart.encode(x="began:T", x2="here:T", y="shard:O", tooltip=["shard", "rows"])
