@@ -71,8 +71,7 @@ class Card(NamedTuple):
         progress = self.progress
         state = WORDS[progress.state]
         head = f"<strong>{_safe(progress.name)}</strong> · {_safe(self.model)} · {_safe(state)}"
-        lines = [_line(", ".join(self._counts()))]
-        lines += [_line(part) for part in self._facts() if part]
+        lines = [_line(part) for part in (", ".join(self._counts()), *self._facts()) if part]
         if progress.note and not progress.summary:
             lines.append(_line(progress.note))
         if progress.summary:
@@ -98,7 +97,9 @@ class Card(NamedTuple):
 
     def _counts(self) -> list[str]:
         progress = self.progress
-        parts = [f"{progress.ended:,} of {progress.shards:,} shards ended"]
+        parts = []
+        if progress.shards:
+            parts.append(f"{progress.ended:,} of {progress.shards:,} shards ended")
         if progress.downloaded:
             parts.append(f"{progress.downloaded:,} of {progress.requests:,} results here")
         return parts

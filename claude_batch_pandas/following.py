@@ -7,12 +7,13 @@ import contextvars
 import logging
 import threading
 import weakref
+from dataclasses import replace
 from typing import Any, Protocol
 
 from claude_batch_pandas.cards import Card
 from claude_batch_pandas.clock import Clock
 from claude_batch_pandas.progress import SECONDS_BETWEEN_UPDATES, Throttle
-from claude_batch_pandas.records import Progress, RunState
+from claude_batch_pandas.records import Progress
 from claude_batch_pandas.widgets import LiveCard, obey
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ class Followed(Protocol):
     def detach(self) -> Any:
         """Stop following it."""
 
+    def parting(self) -> str:
+        """Return why nobody here follows it any more."""
+
     def preview_html(self) -> str:
         """Return some of its answers as HTML."""
 
@@ -50,7 +54,7 @@ class Follower:
     """
 
     def __init__(self, run: Followed, clock: Clock) -> None:
-        self._run, self._clock = run, clock
+        self._run = run
         self._stop = threading.Event()
         self._live = LiveCard(run.card)
         self._context = contextvars.copy_context()
@@ -58,8 +62,11 @@ class Follower:
         _followers.add(self)
 
     def start(self) -> None:
-        """Draw the card here, and keep it moving from a thread."""
-        self._show(self._run.progress)
+        """Draw the card here; keep it moving from a thread until the run is over."""
+        progress = self._run.progress
+        self._show(progress)
+        if progress.is_over:
+            return
         name = f"card of run {self._run.id}"
         threading.Thread(target=self._follow, name=name, daemon=True).start()
 
@@ -77,9 +84,12 @@ class Follower:
         try:
             while not self._stop.wait(SECONDS_BETWEEN_UPDATES):
                 obey(self._live, self._run)
+                parting = self._run.parting()  # before the progress: it may end in between
                 progress = self._run.progress
+                if parting and not progress.is_over:
+                    progress = replace(progress, summary=parting)
                 self._show(progress)
-                if progress.state in {RunState.ENDED, RunState.PAUSED, RunState.PURGED}:
+                if progress.is_over or parting:
                     return
         except Exception:  # a card must never disturb anything
             log.warning("The card of run %s stops; the run goes on.", self._run.id, exc_info=True)

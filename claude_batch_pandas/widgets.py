@@ -64,10 +64,6 @@ class LiveCard:
     ----------
     make_card : callable
         Returns the card of a progress.
-    handle : IPython display handle, optional
-        Where to draw; made at the first drawing.
-    is_static : bool
-        Without buttons, for a frontend that shows no widgets.
 
     Attributes
     ----------
@@ -75,12 +71,10 @@ class LiveCard:
         What was clicked, by the button's name; for a thread of ours to see.
     """
 
-    def __init__(
-        self, make_card: Callable[[Progress], Card], handle: Any = None, *, is_static: bool = False
-    ) -> None:
+    def __init__(self, make_card: Callable[[Progress], Card]) -> None:
         self._make_card = make_card
-        self._handle = handle
-        self._is_static = is_static or in_marimo()
+        self._is_static = in_marimo()  # which shows no widgets
+        self._handle: Any = None
         self._html: Any = None
         self._box: Any = None
         self._extra: Any = None
@@ -91,7 +85,7 @@ class LiveCard:
         card = self._make_card(progress)
         if progress.summary or progress.is_over:
             self._show(bundle_of(card))
-            self._close()
+            self._settle(card)
         elif self._is_static:
             self._show(bundle_of(card))
         elif self._box is None:
@@ -141,12 +135,17 @@ class LiveCard:
         name = CANCEL if button.description == SURE else button.description
         self.wants[name].set()
 
-    def _close(self) -> None:
-        """Leave nothing in the widget registry of a kernel that runs for days."""
+    def _settle(self, card: Card) -> None:
+        """Leave the last card in the widget, and nothing else of it.
+
+        A tab that was closed and opened again knows its outputs by their widgets alone.
+        """
         if self._box is None:
             return
         _, row, _ = self._box.children
-        for widget in (*row.children, row, self._html, self._extra, self._box):
+        self._html.value = card.html()
+        self._box.children = [self._html]
+        for widget in (*row.children, row, self._extra):
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:
                     part.close()

@@ -63,6 +63,19 @@ def test_a_card_follows_its_run(jupyter: Path, url: str) -> None:
     assert "2 succeeded; $" in again[0]["text/html"]
 
 
+def test_a_card_says_when_nobody_follows_any_more(
+    jupyter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would stand there as if the run was looked after."""
+    with serve(emulator=Emulator(duration=600.0)) as found:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", found)
+        _, first, *_ = play([BEGIN, "run", "run.detach();", FOLLOW], jupyter)
+    (card,) = first
+    assert "application/vnd.jupyter.widget-view+json" not in card
+    assert "detached from run " in card["text/html"]
+    assert "come back: run the same cell again" in card["text/html"]
+
+
 def test_several_runs_have_their_own_cards(jupyter: Path, url: str) -> None:
     second = 'other = df.claude.submit("{text}?", output="other")\nother'
     _, first, later, _ = play([BEGIN, "run", second, FOLLOW], jupyter)
