@@ -11,6 +11,7 @@ from claude_batch_pandas.words import visible
 
 NO_MATH = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax leaves alone
 LONGEST_DATA = 120  # characters of base64 that are shown
+NAME, VALUE = "text-align:left;font-weight:normal", "text-align:right"
 PRE = "white-space:pre-wrap;margin:0.4em 0;padding:0.6em;border:1px solid #8888;border-radius:4px"
 
 
@@ -45,3 +46,26 @@ def requests_html(head: str, requests: Sequence[Any], notes: Sequence[str]) -> s
         items = "".join(f"<li>{escape(visible(note))}</li>" for note in notes)
         parts.append(f"<ul>{items}</ul>")
     return f'<div class="cbp-preview {NO_MATH}">{"".join(parts)}</div>'
+
+
+def facts_html(head: str, facts: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> str:
+    """Return named facts as an HTML table, and notes below it.
+
+    Parameters
+    ----------
+    head : str
+    facts : sequence of (str, str)
+        Names and values.
+    notes : sequence of str
+    """
+    rows = "".join(
+        f'<tr><th scope="row" style="{NAME}">{escape(visible(name))}</th>'
+        f'<td style="{VALUE}">{escape(visible(value))}</td></tr>'
+        for name, value in facts
+    )
+    items = "".join(f"<li>{escape(visible(note))}</li>" for note in notes)
+    below = f"<ul>{items}</ul>" if items else ""
+    return (
+        f'<div class="cbp-facts {NO_MATH}"><p>{escape(visible(head))}</p>'
+        f"<table><tbody>{rows}</tbody></table>{below}</div>"
+    )

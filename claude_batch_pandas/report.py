@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_batch_pandas import money
-from claude_batch_pandas.markup import requests_html, shown
+from claude_batch_pandas.markup import facts_html, requests_html, shown
 from claude_batch_pandas.progress import duration
 from claude_batch_pandas.records import RowStatus, RunRecord
 from claude_batch_pandas.results import Result
@@ -96,19 +96,39 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"run {self.run_id}"]
-        lines += [f"  {count:>9,} {status}" for status, count in self.statuses.items()]
-        lines += [f"  {count:>9,} {name}" for name, count in self.tokens.items() if count]
-        if share := _cached(self.tokens):
-            lines.append(f"  cache: {share:.0%} of the prompts' tokens were read from it")
-        so_far = " so far" if RowStatus.PROCESSING in self.statuses else ""
-        lines.append(f"  cost{so_far}: {self.bill}")
-        if self.twice is not None:
-            lines.append(f"  {TWICE}: {self.twice} more")
+        lines += [f"  {count:>9,} {visible(name)}" for name, count in self._counts]
+        lines += [f"  {line}" for line in self._sums]
         if self.errors:
             lines.append("  why rows have no full answer:")
-        for why, (count, first) in list(self.errors.items())[:MOST_ERRORS]:
-            lines.append(f"  {count:>9,} x {why} (first at position {first})")
+            lines += [f"  {count:>9,} x {why}" for why, count in self._reasons]
         return "\n".join(lines)
+
+    @property
+    def _counts(self) -> list[tuple[str, int]]:
+        stops = {f"stopped by {why}": count for why, count in self.stop_reasons.items()}
+        return [item for item in (self.statuses | stops | self.tokens).items() if item[1]]
+
+    @property
+    def _sums(self) -> list[str]:
+        share = _cached(self.tokens)
+        so_far = " so far" if RowStatus.PROCESSING in self.statuses else ""
+        return [
+            *([f"cache: {share:.0%} of the prompts' tokens were read from it"] if share else []),
+            f"cost{so_far}: {self.bill}",
+            *([f"{TWICE}: {self.twice} more"] if self.twice is not None else []),
+        ]
+
+    @property
+    def _reasons(self) -> list[tuple[str, int]]:
+        return [
+            (f"{why} (first at position {first})", count)
+            for why, (count, first) in list(self.errors.items())[:MOST_ERRORS]
+        ]
+
+    def _repr_html_(self) -> str:
+        facts = [(name, f"{count:,}") for name, count in self._counts]
+        reasons = [f"{count:,} x {why}" for why, count in self._reasons]
+        return facts_html(f"run {self.run_id}", facts, [*self._sums, *reasons])
 
     def __repr__(self) -> str:
         return str(self)

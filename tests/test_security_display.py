@@ -96,6 +96,12 @@ class Tags(HTMLParser):
 
 OURS = {"div", "div.class", "style", "style.scoped", "table", "table.border", "table.class"}
 OURS |= {"thead", "tbody", "tr", "tr.style", "th", "td", "p"}
+BAR = ("aria-valuemin", "aria-valuemax", "aria-valuenow", "aria-valuetext")
+CARD = {
+    "strong",
+    "div",
+    *(f"div.{name}" for name in ("class", "role", "style", "aria-label", *BAR)),
+}
 
 
 @pytest.mark.parametrize("words", CORPUS)
@@ -185,15 +191,12 @@ def test_a_notebook_shows_text(words: str) -> None:
     live = LiveCard(lambda _: card)
     live._make(card)
 
-    attributes = ("class", "role", "style", "aria-label")
-    bar = ("role", "style", "aria-valuemin", "aria-valuemax", "aria-valuenow", "aria-valuetext")
-    ours = {"strong", "div", *(f"div.{name}" for name in (*attributes, *bar))}
-    assert Tags(bundle._repr_html_()).found <= ours
+    assert Tags(bundle._repr_html_()).found <= CARD
     assert words in repr(bundle)
     assert "mathjax_ignore" in card.html()
     assert live._html.value == card.html()
     assert "mathjax_ignore" in live._box._dom_classes
-    live._close()
+    live._settle(card)
 
 
 @pytest.mark.parametrize("words", [*HTML, *TERMINAL])
@@ -223,8 +226,11 @@ def test_a_run_of_hostile_cells_shows_text(
     html = shown._repr_html_()
     assert Tags(html).found <= {"div", "div.class", "p", "pre", "pre.style", "ul", "li"}
     assert is_harmless(html)
-    for thing in (run, run.report(), run.progress):
-        assert not hasattr(thing, "_repr_html_")
+    table = {"table", "tbody", "tr", "th.scope", "th.style", "td.style", "th", "td"}
+    for html, more in ((run._repr_html_(), CARD), (run.report()._repr_html_(), table)):
+        assert Tags(html).found <= {"div", "div.class", "p", "ul", "li"} | more
+        assert is_harmless(html)
+    assert not hasattr(run.progress, "_repr_html_")
 
 
 def test_a_paused_run_says_why_in_plain_words(clock: JumpingClock, connect: Connect) -> None:
