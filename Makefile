@@ -3,7 +3,8 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PIN :=# what to install beside the package
+EXTRA := dev# what to install with the package; dev holds all that is needed for any target
+PIN :=# what to install beside it
 TESTS :=# all
 FRAMES := $(addprefix tests/test_,$(addsuffix .py,accessor answers architecture blocks every_frame \
 	exports finding frames functions handles indexes outputs planning rendering reuse rows templates \
@@ -15,11 +16,11 @@ FRAMES := $(addprefix tests/test_,$(addsuffix .py,accessor answers architecture 
 demo: $(VENV)/.has-emulator  ## label 3,080 real queries, crash, resume; no API key needed
 	@$(PYTHON) -m claude_batch_pandas demo
 
-test: $(VENV)/.has-dev  ## run the tests
+test: $(VENV)/.has-$(EXTRA)  ## run the tests
 	@$(PYTHON) -m pytest --numprocesses auto --dist loadfile $(TESTS)
 
 oldest:  ## run the tests of what touches pandas on the oldest that is supported
-	@$(MAKE) --no-print-directory test VENV=.venv-oldest PIN="'pandas<2.3'" TESTS="$(FRAMES)"
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRA=test PIN="'pandas<2.3'" TESTS="$(FRAMES)"
 
 soak: $(VENV)/.has-dev  ## go on with the long runs: crashes, faults, flipped bytes (Ctrl-C stops them)
 	@$(PYTHON) -m tests.soak
@@ -38,8 +39,8 @@ help:  ## show this
 $(VENV)/.has-emulator: pyproject.toml $(PYTHON)
 	@if [ $(VENV)/.has-dev -nt pyproject.toml ]; then touch $@; else $(call install,emulator); fi
 
-$(VENV)/.has-dev: pyproject.toml $(PYTHON)
-	@$(call install,dev)
+$(VENV)/.has-dev $(VENV)/.has-test: $(VENV)/.has-%: pyproject.toml $(PYTHON)
+	@$(call install,$*)
 
 # uv where there is one; else pip, which an environment made by uv does not have yet.
 define install
