@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import anthropic
 
     from claude_batch_pandas.blocks import Media
+    from claude_batch_pandas.estimates import Estimate
     from claude_batch_pandas.handles import Run
     from claude_batch_pandas.records import Progress
     from claude_batch_pandas.report import Preview
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from claude_batch_pandas.slots import Column
 
 Text = str | list[dict[str, Any]]
-Template = Union[Text, "list[str | Media | dict[str, Any]]", "Column", Callable[["Row"], Any]]
+Template = Union[str, "Sequence[str | Media | dict[str, Any]]", "Column", Callable[["Row"], Any]]
 OnMissing = Literal["skip", "error", "empty"]
 OnUnknown = Literal["resend", "ask", "wait"]
 Show = Literal["auto", "bar", "log", "none"] | Callable[["Progress"], None] | None
@@ -31,7 +32,7 @@ class Claude(Verbs):
     """Runs Claude over the rows of a frame or Series, through the Message Batches API."""
 
     def __repr__(self) -> str:
-        doors = "batch, submit, sample, preview"
+        doors = "batch, submit, sample, preview, estimate"
         return f"<claude: {doors}; classify, extract, score, summarize, translate, filter>"
 
     def batch(  # noqa: PLR0913 - each is one thing a caller may say
@@ -283,6 +284,38 @@ class Claude(Verbs):
 
         with Curtain():
             return session.preview(self._data, self._call(template, options), n)
+
+    def estimate(
+        self, template: Template | None = None, *, offline: bool = False, **options: Any
+    ) -> Estimate:
+        """Return what `batch` would send and about what it would cost; no row is answered.
+
+        The API counts the tokens of a few requests, which costs nothing; the others go by their
+        bytes. How long answers will be is not known before: `expected` takes typical ones, `high`
+        takes `max_tokens` for each.
+
+        Parameters
+        ----------
+        template, **options
+            As for `batch`, or `submit` with a verb.
+        offline : bool, default False
+            Ask nobody anything; tokens are guessed from bytes, with the error that is told.
+
+        Returns
+        -------
+        Estimate
+            Shows rows, requests, tokens and US dollars (``.dollars.expected``).
+
+        Raises
+        ------
+        InputError
+            For whatever is wrong with the arguments.
+        """
+        from claude_batch_pandas import estimating
+
+        with Curtain():
+            call = self._call(template, options)
+            return estimating.estimate_call(self._data, call, offline=offline)
 
 
 def batch(data: pd.DataFrame | pd.Series, template: Template, **options: Any) -> pd.DataFrame:

@@ -11,8 +11,12 @@ from claude_batch_pandas import money, report
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.estimates import load, told
+from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.planning import ESTIMATE
 from claude_batch_pandas.records import LOST, RowStatus, RunRecord, ShardState, Twin
 from claude_batch_pandas.results import Result
+from claude_batch_pandas.spool import read_sealed
 
 
 def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str, Answers]:
@@ -98,6 +102,15 @@ def timeline(record: RunRecord, engine: Engine) -> list[dict[str, Any]]:
         for shard, path in shards
         if shard.state is ShardState.COLLECTED and path.exists()
     ]
+
+
+def foreseen(record: RunRecord, engine: Engine) -> str:
+    """Return what was estimated of a run before it was sent, in a line; empty when it is lost."""
+    path = engine.spool.folder(record.id) / ESTIMATE
+    try:
+        return told(load(read_sealed(path)))
+    except LedgerError:  # such as of a run of an older version; `verify` tells of damage
+        return ""
 
 
 def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:

@@ -12,9 +12,11 @@ from claude_batch_pandas.exchange import Reply
 from claude_batch_pandas.replies import read_json
 
 MESSAGES = "/v1/messages"
+COUNT = "/v1/messages/count_tokens"
 MODELS = "/v1/models"
 FILES = "/v1/files"
 MODEL_SECONDS = 10.0  # to wait for what is only good to know
+COUNT_SECONDS = 60.0  # to wait for a count; a prompt may have megabytes
 FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -79,10 +81,7 @@ class Asides:
         ------
         APIError
         """
-        headers = {"Content-Type": "application/json"}
-        if betas:
-            headers["anthropic-beta"] = ",".join(betas)
-        answer = self._send("post", MESSAGES, headers, content=params, timeout=seconds)
+        answer = self._send("post", MESSAGES, _headers(betas), content=params, timeout=seconds)
         if not isinstance(read_json(answer.status, answer.content).get("content"), list):
             msg = (
                 f"The server answered {answer.status} to a request with something that is no "
@@ -90,6 +89,31 @@ class Asides:
             )
             raise APIError(msg, status=answer.status)
         return answer.content
+
+    def count(self, params: bytes, betas: Sequence[str]) -> int:
+        """Return how many tokens the prompt of a request has; it costs nothing.
+
+        Parameters
+        ----------
+        params : bytes
+            What the token counting endpoint takes, as JSON.
+        betas : sequence of str
+            For the ``anthropic-beta`` header.
+
+        Raises
+        ------
+        APIError
+        """
+        headers = _headers(betas)
+        answer = self._send("post", COUNT, headers, content=params, timeout=COUNT_SECONDS)
+        tokens = read_json(answer.status, answer.content).get("input_tokens")
+        if not isinstance(tokens, int) or tokens < 0:
+            msg = (
+                f"The server answered {answer.status} to a count of tokens without a number. Check "
+                "what ANTHROPIC_BASE_URL leads to."
+            )
+            raise APIError(msg, status=answer.status)
+        return tokens
 
     def has_file(self, file_id: str) -> bool:
         """Tell whether the API still has a file.
@@ -105,3 +129,9 @@ class Asides:
                 return False
             raise
         return True
+
+
+def _headers(betas: Sequence[str]) -> dict[str, str]:
+    """Return the headers of a request that is JSON."""
+    headers = {"Content-Type": "application/json"}
+    return {**headers, "anthropic-beta": ",".join(betas)} if betas else headers

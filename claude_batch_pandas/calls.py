@@ -8,13 +8,16 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas.abilities import Abilities, cache_minimum, shipped
 from claude_batch_pandas.asking import ask_for
 from claude_batch_pandas.blocks import Loader, Uploader, placed
 from claude_batch_pandas.caching import BYTES_PER_TOKEN, mark
+from claude_batch_pandas.estimates import Outlook, typical_tokens
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.money import US_FACTOR
 from claude_batch_pandas.outputs import output_of
 from claude_batch_pandas.planning import NO_SCOPE
 from claude_batch_pandas.records import ON_UNKNOWN, RunRecord
@@ -251,6 +254,12 @@ def _run_id(history: Any) -> str:
 def _ttl(call: Call) -> Any:
     """Return how long a cache entry lives; what is filled first has to outlive a batch."""
     return "1h" if call.warm and call.cache is True else call.cache
+
+
+def outlook_of(recipe: Recipe, call: Call) -> Outlook:
+    """Return what an estimate of a call has to know beside its requests."""
+    factor = US_FACTOR if recipe.params.get("inference_geo") == "us" else Decimal(1)
+    return Outlook(typical_tokens(recipe.output), recipe.shared, bool(_ttl(call) == "1h"), factor)
 
 
 def cache_warning(recipe: Recipe) -> str:

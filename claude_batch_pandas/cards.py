@@ -39,6 +39,8 @@ class Card(NamedTuple):
         Rows by status, as far as they are known.
     dollars : str
         So far; empty while nothing is known.
+    estimate : str
+        In dollars, before it was sent; empty when there is none.
     is_waited_for : bool
         Whether a cell waits, so that an interrupt detaches.
     """
@@ -47,6 +49,7 @@ class Card(NamedTuple):
     model: str
     statuses: Mapping[str, int] = {}
     dollars: str = ""
+    estimate: str = ""
     is_waited_for: bool = False
 
     @property
@@ -110,7 +113,8 @@ class Card(NamedTuple):
         times = f"{duration(progress.elapsed)} so far"
         if progress.expires_in is not None:
             times += f", expires in {duration(progress.expires_in)}"
-        return [rows, f"{times}; {self.dollars}" if self.dollars else times]
+        told = f"{times}; {self.dollars}" if self.dollars else times
+        return [rows, told, f"estimate: {self.estimate}" if self.estimate else ""]
 
 
 def _line(text: str) -> str:

@@ -30,6 +30,7 @@ class Looks:
     _worker: Worker | None
     _was_over: bool
     _tally: accounts.Tally | None = None  # for the card
+    _foreseen: str | None = None
 
     if TYPE_CHECKING:  # what the whole has
 
@@ -128,12 +129,14 @@ class Looks:
         record = self._record
         if self._tally is None:
             self._tally = accounts.Tally(self.id, self._engine)
+            self._foreseen = accounts.foreseen(record, self._engine)
         statuses, bill = self._tally.take()
         dollars = f"{bill} so far" if statuses else ""
         if progress.state is RunState.ENDED and not progress.summary:
             line, _ = accounts.closing_line(record, self._engine, self._was_over)
             progress = replace(progress, summary=line)
-        return Card(progress, record.model, statuses, dollars, is_waited_for)
+        estimate = self._foreseen or ""
+        return Card(progress, record.model, statuses, dollars, estimate, is_waited_for)
 
     def preview_html(self) -> str:
         """Return the first rows that are here as HTML; nothing is waited for."""

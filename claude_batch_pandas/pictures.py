@@ -67,6 +67,20 @@ def from_pixels(value: Any) -> bytes | None:
         raise UnfitError(msg) from None
 
 
+def tokens(data: bytes, sight: Sight) -> int:
+    """Return how many tokens an image costs; the most that a model sees, where it is not known."""
+    if not data or not is_available():
+        return sight.tokens
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = _fitting(image.width, image.height, sight)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return sight.tokens
+    return math.ceil(width / PATCH) * math.ceil(height / PATCH)
+
+
 def fitted(data: bytes, media_type: str, sight: Sight) -> Picture:
     """Return an image no larger than a model reads it; the API would scale it down at our cost.
 

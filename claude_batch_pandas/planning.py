@@ -20,6 +20,7 @@ from typing import Protocol
 
 from claude_batch_pandas import catalog, requests
 from claude_batch_pandas.catalog import OWN, Place
+from claude_batch_pandas.estimates import Outlook, Scale, dump
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.records import RunRecord, Scope, Shard
@@ -38,7 +39,7 @@ from claude_batch_pandas.sharding import (
 )
 from claude_batch_pandas.spool import Spool, Writing, write_sealed
 
-INDEX = "index.parquet"
+INDEX, ESTIMATE = "index.parquet", "estimate.json"
 CANARY_ROWS = 20  # new requests from which one goes first, and is asked at once
 CANARY_BYTES = 4_000_000  # of requests that are held back at most until they are that many
 MOST_CANARIES = 4  # shapes of one run that are tried
@@ -117,6 +118,8 @@ class Planner:
         Which requests are asked at once, at the live price.
     has_passed : callable
         Tells whether requests of a shape need no canary.
+    outlook : Outlook, optional
+        What the estimate of the run has to know.
     """
 
     renderer: Renderer | FunctionRenderer
@@ -129,6 +132,8 @@ class Planner:
     index: str = ""
     live: Live = Live.NONE
     has_passed: Callable[[Scope, str], bool] = lambda *_: False
+    outlook: Outlook = Outlook()  # noqa: RUF009 - it cannot be changed
+    _scale: Scale = field(init=False)  # of what is sent
     _seen: dict[bytes, int] = field(default_factory=dict)
     _rows: array[int] = field(default_factory=lambda: array("i"))
     _references: array[int] = field(default_factory=lambda: array("I"))
@@ -141,6 +146,9 @@ class Planner:
     _known: tuple[Scope, Known] | None = None
     _open: _OpenShard | None = None
     _totals: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._scale = Scale(self.renderer.recipe.params)
 
     def plan(self) -> Draft:
         """Render every row and write the draft's files.
@@ -183,11 +191,7 @@ class Planner:
 
     def _add(self, block: Rendered) -> None:
         seen, reasons = self._seen, block.reasons
-        fresh = {
-            digest: tail
-            for digest, tail in zip(block.digests, block.tails, strict=True)
-            if digest is not None and tail is not None and digest not in seen
-        }
+        fresh = block.fresh(seen)
         if fresh:
             self._place(fresh)
         if not reasons:
@@ -217,6 +221,7 @@ class Planner:
                 source = self._sources.setdefault(place.run_id, len(self._sources) + 1)
                 self._references.extend((source, place.ordinal))
         head = self.renderer.head
+        self._scale.add(head, own.values())
         lines = requests.lines(self.record.nonce, 1, self._numbered, head, own)
         self._numbered += len(own)
         if self._waiting is None:
@@ -317,6 +322,8 @@ class Planner:
         catalog.save(folder, self._rows, digests, self._references)
         catalog.save_reasons(folder, [(str(status), why) for status, why in self._reasons])
         write_sealed(folder / catalog.RECIPE, self.renderer.recipe.dump())
+        if self._shards:
+            write_sealed(folder / ESTIMATE, dump(self._scale.loads, self.outlook))
         record = replace(
             self.record,
             scope=scope,

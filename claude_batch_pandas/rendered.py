@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from claude_batch_pandas.records import RowStatus
@@ -21,6 +21,14 @@ class Rendered(NamedTuple):
     tails: Sequence[bytes | None]
     digests: Sequence[bytes | None]
     reasons: Mapping[int, Reason]  # by offset in the block
+
+    def fresh(self, seen: Container[bytes]) -> dict[bytes, bytes]:
+        """Return the requests that were not seen yet, each once, by their hashes."""
+        return {
+            digest: tail
+            for digest, tail in zip(self.digests, self.tails, strict=True)
+            if digest is not None and tail is not None and digest not in seen
+        }
 
     def __len__(self) -> int:
         return len(self.tails)

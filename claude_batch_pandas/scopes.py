@@ -20,17 +20,30 @@ def find_scope(engine: Engine) -> Scope:
     ------
     APIError
     """
-    client, store = engine.client, engine.store
-    fingerprint = client.fingerprint(store.secret())
-    scope = store.scope(client.origin, fingerprint) if fingerprint else None
+    scope = known_scope(engine)
     if scope is not None:
         return scope
+    store = engine.store
+    fingerprint = engine.client.fingerprint(store.secret())
     scope = _ask(engine)
     if not scope.workspace:
         scope = scope._replace(workspace=key_workspace(fingerprint))
     if fingerprint and scope.organization:  # told by the server, not guessed from an error
         store.remember_scope(fingerprint, scope)
     return scope
+
+
+def known_scope(engine: Engine) -> Scope | None:
+    """Return who the client's key belongs to, as far as this ledger knows; nobody is asked.
+
+    Raises
+    ------
+    CredentialsError
+        When there is nothing to sign with.
+    """
+    client, store = engine.client, engine.store
+    fingerprint = client.fingerprint(store.secret())
+    return store.scope(client.origin, fingerprint) if fingerprint else None
 
 
 def _ask(engine: Engine) -> Scope:

@@ -20,7 +20,7 @@ import orjson
 
 from claude_batch_pandas import frames, indexes, locks
 from claude_batch_pandas.abilities import Abilities, shipped
-from claude_batch_pandas.calls import Call, cache_warning, recipe_of, record_of
+from claude_batch_pandas.calls import Call, cache_warning, outlook_of, recipe_of, record_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
@@ -97,6 +97,7 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
             indexes.digest(data.index),
             live or _canary(call),
             engine.store.has_passed,
+            outlook_of(recipe, call),
         )
         run_id = settle(planner.plan(), engine, index)
         _apply(call, engine, run_id, live or _canary(call))

@@ -80,6 +80,35 @@ def totals(
         shard += 1
 
 
+def batches(
+    rows: int,
+    requests: int,
+    size: int,
+    shard_size: int | None = None,
+    most: int = MAX_BATCH_REQUESTS,
+) -> int:
+    """Return about how many batches hold some requests.
+
+    Parameters
+    ----------
+    rows : int
+        Of the frame, of which the requests are some.
+    requests : int
+    size : int
+        Bytes of all of them.
+    shard_size : int, optional
+    most : int
+        As for `totals`.
+    """
+    left, count = requests, 0
+    for total in totals(rows, shard_size, most):
+        if left <= 0:
+            break
+        left -= total
+        count += 1
+    return max(count, -(-size // PLANNED_BYTES))
+
+
 def fits(size: int, line: int, *, is_first: bool) -> bool:
     """Tell whether a request line may still join a body of that many bytes.
 

@@ -12,7 +12,8 @@ from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.spool import Spool, file_sha256, read_sealed
 from claude_batch_pandas.store import Store
 
-PATTERNS = ("*.npy", "*.ids.json", "recipe.json", "reasons.json", "index.parquet")
+SMALL = ("recipe.json", "reasons.json", "index.parquet", "estimate.json")
+PATTERNS = ("*.npy", "*.ids.json", *SMALL)
 
 
 class Problem(NamedTuple):

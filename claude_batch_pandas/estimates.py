@@ -1,0 +1,473 @@
+"""What requests will cost before they are sent: their tokens, guessed or counted, at a price.
+
+Input is guessed from bytes, by the tokenizer of the model's family, and better known where the API
+counted a sample. What a model will write is not known by anybody: a typical answer is assumed, and
+`max_tokens` is the most. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import heapq
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import orjson
+
+from claude_batch_pandas import models, money, pictures
+from claude_batch_pandas.abilities import NEW_EYES, cache_minimum, shipped, version_of
+from claude_batch_pandas.markup import facts_html
+from claude_batch_pandas.outputs import Output
+
+OLD_BYTES, NEW_BYTES = 4.0, 3.1  # per token of English, before version 4.7 and since (its page)
+GUESS = 0.3  # by how much of itself a guess from bytes may be wrong; other languages are dearer
+FRAME = 80  # bytes of a request that are JSON around its texts
+PAGE_TOKENS = 3_000  # of a PDF, the upper end of what its page says
+PAGES = (b"/Type /Page", b"/Type/Page")
+TEXT_TOKENS = 150  # of a typical answer in words
+FIELD_TOKENS = 15  # of a field of a typed one, and of what surrounds it
+HIT_RATE = 0.65  # of the prompt cache in batches: users see 30 to 98 %
+SAMPLE = 12  # requests that the API counts
+CONFIDENCE = 2.0  # standard errors that are told
+
+Key = tuple[str, bool]  # model; whether its prompts are in the tier of long ones
+
+
+class Load(NamedTuple):
+    """What requests weigh together.
+
+    Attributes
+    ----------
+    requests : int
+    text : int
+        Bytes of their JSON, without the data of images and documents.
+    media : int
+        Tokens of images and documents.
+    most : int
+        Tokens that their answers may have.
+    """
+
+    requests: int = 0
+    text: int = 0
+    media: int = 0
+    most: int = 0
+
+    def plus(self, other: Load) -> Load:
+        """Return both together."""
+        return Load(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+
+@dataclass(slots=True)
+class Scale:
+    """Weighs requests, and keeps nothing but sums.
+
+    Parameters
+    ----------
+    params : mapping
+        Messages parameters; where one is no constant, every request is read for it.
+    """
+
+    params: Mapping[str, Any]
+    loads: dict[Key, Load] = field(default_factory=dict)
+
+    def add(self, head: bytes, tails: Iterable[bytes]) -> None:
+        """Weigh requests.
+
+        Parameters
+        ----------
+        head : bytes
+            What the params of all of them begin with.
+        tails : iterable of bytes
+            The rest of each.
+        """
+        model, most = self.params["model"], self.params["max_tokens"]
+        is_plain = isinstance(model, str) and isinstance(most, int) and b'"source"' not in head
+        size = len(head) - FRAME
+        longest = models.TIER_TOKENS * bytes_per_token(model) if is_plain else 0.0
+        count = text = 0
+        for tail in tails:
+            whole = size + len(tail)
+            if not is_plain or b'"source"' in tail or whole > longest:
+                self._put(*weigh(head + tail))
+                continue
+            count += 1
+            text += whole
+        if count:
+            self._put(model, Load(count, text, 0, count * most))
+
+    def _put(self, model: str, load: Load) -> None:
+        one = load.text / bytes_per_token(model) + load.media
+        key = model, load.requests == 1 and one > models.TIER_TOKENS
+        self.loads[key] = self.loads.get(key, Load()).plus(load)
+
+
+class Counted(NamedTuple):
+    """One request of a sample: what it weighs, and how many tokens the API counted."""
+
+    load: Load
+    tokens: int
+
+
+class Rate(NamedTuple):
+    """How many tokens a byte is.
+
+    Attributes
+    ----------
+    tokens : float or None
+        Per byte; None for what is usual of the model.
+    error : float
+        By how much of itself it may be wrong.
+    counted : int
+        Requests of which the API counted the tokens.
+    """
+
+    tokens: float | None = None
+    error: float = GUESS
+    counted: int = 0
+
+    @classmethod
+    def of(cls, sample: Sequence[Counted]) -> Rate:
+        """Return the rate of a sample, with twice its standard error."""
+        size = sum(counted.load.text for counted in sample)
+        if size <= 0:
+            return cls()
+        texts = [max(0, counted.tokens - counted.load.media) for counted in sample]
+        rate = sum(texts) / size
+        if rate == 0:
+            return cls()
+        if len(sample) == 1:
+            return cls(rate, GUESS, 1)
+        off = [text - rate * counted.load.text for text, counted in zip(texts, sample, strict=True)]
+        spread = statistics.pstdev(off) * math.sqrt(len(sample) / (len(sample) - 1))
+        error = CONFIDENCE * spread * math.sqrt(len(sample)) / sum(texts)
+        return cls(rate, min(1.0, error), len(sample))
+
+
+@dataclass(slots=True)
+class Sample:
+    """Some of many requests, chosen by their hashes: by chance, and the same ones every time."""
+
+    _heap: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def add(self, digest: bytes, head: bytes, tail: bytes) -> None:
+        """Consider a request; the params of many begin alike."""
+        rank = -int.from_bytes(digest)
+        if len(self._heap) < SAMPLE:
+            heapq.heappush(self._heap, (rank, head + tail))
+        elif rank > self._heap[0][0]:
+            heapq.heapreplace(self._heap, (rank, head + tail))
+
+    @property
+    def requests(self) -> list[bytes]:
+        """Those that were chosen."""
+        return [request for _, request in sorted(self._heap)]
+
+
+class Sums(NamedTuple):
+    """US dollars: with short answers, with typical ones, and the most it can be.
+
+    Attributes
+    ----------
+    low, expected, high : Decimal
+        At the price of batches.
+    live : Decimal
+        What the expected would cost through the Messages API.
+    """
+
+    low: Decimal
+    expected: Decimal
+    high: Decimal
+    live: Decimal
+
+    def plus(self, other: Sums) -> Sums:
+        """Return both together."""
+        return Sums(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Estimate:
+    """What a call would send, and about what it would cost; nothing was sent.
+
+    Attributes
+    ----------
+    rows, requests, answered, shards : int
+        Rows of the frame; distinct requests among them; those of them that this ledger has
+        asked before and are not paid again; batches for the others.
+    input_tokens : int
+        Of the requests that would be sent.
+    error : float
+        By how much of itself that may be wrong; 0.02 is 2 %.
+    counted : int
+        Requests of which the API counted the tokens; 0 when it is a guess from their bytes.
+    output_tokens, max_output_tokens : int
+        Of typical answers; and the most that they may have.
+    dollars : Sums or None
+        None when the price of a model is not known.
+    notes : tuple of str
+        What the numbers do not say.
+    """
+
+    rows: int
+    requests: int
+    answered: int
+    shards: int
+    input_tokens: int
+    error: float
+    counted: int
+    output_tokens: int
+    max_output_tokens: int
+    dollars: Sums | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def _facts(self) -> list[tuple[str, str]]:
+        how = f"counted on {self.counted}" if self.counted else "guessed from bytes"
+        facts = [
+            ("rows", f"{self.rows:,}"),
+            ("distinct requests", f"{self.requests:,}"),
+            ("asked before, not paid again", f"{self.answered:,}"),
+            ("batches", f"{self.shards:,}"),
+            (
+                f"input tokens ({how})",
+                f"{self.input_tokens:,} \N{PLUS-MINUS SIGN} {self.error:.0%}",
+            ),
+            ("output tokens, typical", f"{self.output_tokens:,}"),
+            ("output tokens, at most", f"{self.max_output_tokens:,}"),
+        ]
+        if self.dollars is not None:
+            low, expected, high, live = map(money.show, self.dollars)
+            facts += [("low", low), ("expected", expected), ("high", high)]
+            facts.append(("expected, if asked live", live))
+        return facts
+
+    def __repr__(self) -> str:
+        lines = [f"  {value:>14} {name}" for name, value in self._facts]
+        return "\n".join([self._head, *lines, *self.notes])
+
+    def _repr_html_(self) -> str:
+        return facts_html(self._head, self._facts, self.notes)
+
+    @property
+    def _head(self) -> str:
+        return f"Estimate: {told(self.dollars)}; nothing was sent."
+
+
+def told(dollars: Sums | None) -> str:
+    """Return an estimate in one line."""
+    if dollars is None:
+        return "the price is not known"
+    low, expected, high, _ = map(money.show, dollars)
+    return f"about {expected}, at least {low}, at most {high}"
+
+
+class Outlook(NamedTuple):
+    """What is known of a call beside its requests.
+
+    Attributes
+    ----------
+    answer : int
+        Tokens of a typical answer.
+    shared : int
+        Bytes that the prompt cache may serve.
+    is_hour : bool
+        Whether its entries live for an hour, which costs more to write.
+    factor : Decimal
+        On all prices, for where it is computed.
+    """
+
+    answer: int = TEXT_TOKENS
+    shared: int = 0
+    is_hour: bool = False
+    factor: Decimal = Decimal(1)
+
+
+def estimate(
+    loads: Mapping[Key, Load],
+    rate: Rate,
+    outlook: Outlook,
+    *,
+    rows: int = 0,
+    requests: int = 0,
+    answered: int = 0,
+    shards: int = 0,
+    notes: Sequence[str] = (),
+) -> Estimate:
+    """Return what requests would cost.
+
+    Parameters
+    ----------
+    loads : mapping
+        Of a `Scale`.
+    rate : Rate
+    outlook : Outlook
+    rows, requests, answered, shards : int
+    notes : sequence of str
+    """
+    tokens = {key: _input(key, load, rate) for key, load in loads.items()}
+    typical = {key: min(load.most, load.requests * outlook.answer) for key, load in loads.items()}
+    sums: list[Sums | None] = [
+        _sums(key, load, tokens[key], typical[key], rate.error, outlook)
+        for key, load in loads.items()
+    ]
+    known = [part for part in sums if part is not None]
+    whole = Sums(*[Decimal(0)] * len(Sums._fields))
+    for part in known:
+        whole = whole.plus(part)
+    return Estimate(
+        rows=rows,
+        requests=requests,
+        answered=answered,
+        shards=shards,
+        input_tokens=sum(tokens.values()),
+        error=rate.error,
+        counted=rate.counted,
+        output_tokens=sum(typical.values()),
+        max_output_tokens=sum(load.most for load in loads.values()),
+        dollars=whole if len(known) == len(sums) else None,
+        notes=tuple(notes),
+    )
+
+
+def dump(loads: Mapping[Key, Load], outlook: Outlook) -> bytes:
+    """Return what an estimate is made from, as a ledger keeps it; prices are looked up later."""
+    kept = [[*key, *load] for key, load in loads.items()]
+    return orjson.dumps({"loads": kept, "outlook": [*outlook]}, default=str)
+
+
+def load(data: bytes) -> Sums | None:
+    """Return the dollars of the estimate that `dump` kept."""
+    kept = orjson.loads(data)
+    answer, shared, is_hour, factor = kept["outlook"]
+    loads = {(model, is_large): Load(*rest) for model, is_large, *rest in kept["loads"]}
+    outlook = Outlook(answer, shared, is_hour, Decimal(factor))
+    return estimate(loads, Rate(), outlook).dollars
+
+
+def typical_tokens(output: Output) -> int:
+    """Return the tokens of a typical answer."""
+    if output.schema is None:
+        return TEXT_TOKENS
+    return FIELD_TOKENS * (len(output.fields) + 1)
+
+
+def bytes_per_token(model: str) -> float:
+    """Return how many bytes of English a token of a model is."""
+    version = version_of(model)
+    return OLD_BYTES if version is not None and version.number < NEW_EYES else NEW_BYTES
+
+
+def _input(key: Key, load: Load, rate: Rate) -> int:
+    per_byte = 1 / bytes_per_token(key[0]) if rate.tokens is None else rate.tokens
+    return round(load.text * per_byte) + load.media
+
+
+def _sums(
+    key: Key, load: Load, tokens: int, typical: int, error: float, outlook: Outlook
+) -> Sums | None:
+    """Return the dollars of some requests, None when their price is not known."""
+    few, many = round(tokens * (1 - error)), round(tokens * (1 + error))
+    cached = min(tokens, _cached(key[0], load, outlook))
+    first = cached // load.requests if load.requests else 0
+    parts = [
+        _price(key, load, few, typical // 2, (min(few, cached), first), outlook),
+        _price(key, load, tokens, typical, (cached, round(cached * (1 - HIT_RATE))), outlook),
+        _price(key, load, many, load.most, (cached, cached), outlook),
+        _price(
+            key,
+            load,
+            tokens,
+            typical,
+            (cached, round(cached * (1 - HIT_RATE))),
+            outlook,
+            batch=False,
+        ),
+    ]
+    known = [part for part in parts if part is not None]
+    return Sums(*known) if len(known) == len(parts) else None
+
+
+def _price(
+    key: Key,
+    load: Load,
+    tokens: int,
+    written: int,
+    cache: tuple[int, int],
+    outlook: Outlook,
+    *,
+    batch: bool = True,
+) -> Decimal | None:
+    """Return what requests cost whose prompts are cached in part: tokens, and those written."""
+    model, is_large = key
+    cached, missed = cache[0], min(cache)
+    kinds = models.Tokens(
+        input_tokens=tokens - cached,
+        output_tokens=written,
+        cache_write_5m_tokens=0 if outlook.is_hour else missed,
+        cache_write_1h_tokens=missed if outlook.is_hour else 0,
+        cache_read_tokens=cached - missed,
+    )
+    if not is_large:
+        price = models.price(model, kinds, batch=batch)
+    else:  # the tier goes by what one request has
+        one = models.Tokens(*(count // load.requests for count in kinds))
+        price = models.price(model, one, batch=batch, large=True)
+        price = None if price is None else price * load.requests
+    return None if price is None else price * outlook.factor
+
+
+def _cached(model: str, load: Load, outlook: Outlook) -> int:
+    """Return the tokens that a prompt cache may serve; too few are not cached."""
+    tokens = round(outlook.shared / bytes_per_token(model))
+    least = cache_minimum(model)
+    return tokens * load.requests if least is None or tokens >= least else 0
+
+
+def weigh(request: bytes) -> tuple[str, Load]:
+    """Return the model of a request, and what it weighs.
+
+    Parameters
+    ----------
+    request : bytes
+        Its params as JSON.
+    """
+    params = orjson.loads(request)
+    model = str(params.get("model"))
+    media = data = 0
+    for block in _media(params):
+        source = block["source"]
+        found = str(source.get("data") or "") if source.get("type") == "base64" else ""
+        data += len(found)
+        media += _media_tokens(block, found, model)
+    return model, Load(1, max(0, len(request) - FRAME - data), media, int(params["max_tokens"]))
+
+
+def _media(part: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every image and document in a request, however deep."""
+    if isinstance(part, Mapping):
+        if part.get("type") in {"image", "document"} and isinstance(part.get("source"), Mapping):
+            yield part
+        for value in part.values():
+            yield from _media(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _media(value)
+
+
+def _media_tokens(block: Mapping[str, Any], data: str, model: str) -> int:
+    """Return the tokens of an image or document; the most for an image that is not here."""
+    sight = shipped(model).sight
+    if block["source"].get("type") in {"text", "content"}:
+        return 0  # it stands in the request as text
+    try:
+        raw = base64.b64decode(data)
+    except binascii.Error:
+        raw = b""
+    if block["type"] == "document":
+        pages = sum(raw.count(mark) - raw.count(mark + b"s") for mark in PAGES)
+        return PAGE_TOKENS * max(1, pages)
+    return pictures.tokens(raw, sight)
