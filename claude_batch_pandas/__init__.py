@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from claude_batch_pandas.handles import Run
     from claude_batch_pandas.reading import documents
     from claude_batch_pandas.slots import col
+    from claude_batch_pandas.spending import costs
 
 __version__ = "0.1.0"
 
@@ -30,18 +31,17 @@ __all__ = [
     "attach",
     "batch",
     "col",
+    "costs",
     "document",
     "documents",
     "emulator",
     "exceptions",
     "export",
     "image",
-    "load_ipython_extension",
     "options",
     "recover",
     "run",
     "runs",
-    "unload_ipython_extension",
     "verify",
 ]
 
@@ -49,6 +49,7 @@ _LAZY = {
     "Run": "claude_batch_pandas.handles",
     "attach": "claude_batch_pandas.finding",
     "col": "claude_batch_pandas.slots",
+    "costs": "claude_batch_pandas.spending",
     "document": "claude_batch_pandas.blocks",
     "documents": "claude_batch_pandas.reading",
     "emulator": "claude_batch_pandas.emulator",

@@ -86,6 +86,11 @@ class Tally:
         return {name: count for name, count in told.items() if count}, self._bill
 
 
+def own(record: RunRecord, engine: Engine) -> list[Result]:
+    """Return the results of the requests that a run sent itself, of every attempt."""
+    return _sent_by(engine.reader().of_requests(record), record)
+
+
 def timeline(record: RunRecord, engine: Engine) -> list[dict[str, Any]]:
     """Return when each shard was asked for, and when its results were here, in seconds since 1970."""
     shards = [

@@ -337,6 +337,9 @@ def _as_is(values: Any, index: pd.Index) -> Any:
     return pd.Series(values, index=index, dtype=object) if is_objects else values
 
 
+COLUMNS = {"text": STRING, "count": "int64", "number": "float64"}
+
+
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
     """Return a small frame of records.
 
@@ -344,7 +347,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.D
     ----------
     rows : sequence of mapping
     columns : mapping of str to str
-        Each column's kind: ``text``, ``count`` or ``time`` (seconds since 1970, UTC).
+        Each column's kind: ``text``, ``count``, ``number`` or ``time`` (seconds since 1970, UTC).
     """
     frame = pd.DataFrame(list(rows), columns=list(columns))
     for name, kind in columns.items():
@@ -352,7 +355,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.D
             seconds = frame[name].astype("float64") // 1
             frame[name] = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("s")
         else:
-            frame[name] = frame[name].astype("int64" if kind == "count" else STRING)
+            frame[name] = frame[name].astype(COLUMNS[kind])
     return frame
 
 

@@ -18,12 +18,13 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from claude_batch_pandas import finding
 from claude_batch_pandas.accessor import Claude
 from claude_batch_pandas.exceptions import BatchError
+from claude_batch_pandas.spending import costs
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 NAME = "claude_batch"
-USES = "%claude_batch runs | show ID | cancel ID"
+USES = "%claude_batch runs | show ID | cancel ID | costs [day|model|run|key ...]"
 
 
 @magics_class
@@ -75,7 +76,7 @@ class BatchMagics(Magics):
     @no_var_expand
     @line_magic(NAME)  # type: ignore[arg-type]
     def about(self, line: str) -> Any:
-        """Tell of runs: ``runs``, ``show ID``, ``cancel ID``."""
+        """Tell of runs: ``runs``, ``show ID``, ``cancel ID``, ``costs``."""
         words = line.split()
         try:
             match words:
@@ -85,6 +86,8 @@ class BatchMagics(Magics):
                     return finding.run(run_id)
                 case ["cancel", run_id]:
                     return finding.run(run_id).cancel()
+                case ["costs", *by]:
+                    return costs(by or "day")
         except BatchError as error:
             raise UsageError(str(error)) from None
         msg = f"{USES}; not {line!r}."

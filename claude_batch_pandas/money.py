@@ -54,8 +54,15 @@ class Bill(NamedTuple):
         return f"{told} ({requests} at the live price)"
 
 
-def bill(results: Iterable[Result]) -> Bill:
-    """Return what results cost together; give each request once, not once per row."""
+def bill(results: Iterable[Result], *, as_live: bool = False) -> Bill:
+    """Return what results cost together; give each request once, not once per row.
+
+    Parameters
+    ----------
+    results : iterable of Result
+    as_live : bool
+        What they would have cost through the Messages API.
+    """
     sums: dict[_Rate, list[int]] = {}
     dollars, unpriced, live = Decimal(0), 0, 0
     for result in results:
@@ -68,14 +75,15 @@ def bill(results: Iterable[Result]) -> Bill:
         live += not _is_batch(usage.service_tier)
         prompt = usage.prompt_tokens
         if prompt > models.TIER_TOKENS:
-            price = cost(result)
+            price = cost(result, as_live=as_live)
             dollars += price or 0
             unpriced += price is None
             continue
         rate = (result.model or "", usage.service_tier, usage.inference_geo)
         _add(sums.setdefault(rate, [0] * 7), usage)
     for (model, tier, place), (count, *tokens, searches) in sums.items():
-        part = models.price(model, models.Tokens(*tokens), batch=_is_batch(tier))
+        is_batch = _is_batch(tier) and not as_live
+        part = models.price(model, models.Tokens(*tokens), batch=is_batch)
         if part is None:
             unpriced += count
         else:
@@ -96,7 +104,7 @@ def _add(total: list[int], usage: Usage) -> None:
         total[6] += usage.web_searches
 
 
-def cost(result: Result) -> Decimal | None:
+def cost(result: Result, *, as_live: bool = False) -> Decimal | None:
     """Return the US dollars of one result, None when its price is unknown.
 
     Errored, canceled and expired requests are not billed, nor is a refusal before any output.
@@ -109,7 +117,7 @@ def cost(result: Result) -> Decimal | None:
     price = models.price(
         result.model or "",
         _tokens(usage),
-        batch=_is_batch(usage.service_tier),
+        batch=_is_batch(usage.service_tier) and not as_live,
         large=usage.prompt_tokens > models.TIER_TOKENS,
     )
     if price is None:

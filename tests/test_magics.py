@@ -62,6 +62,9 @@ def test_a_line_tells_of_runs(shell: Any) -> None:
     runs = shell.run_line_magic("claude_batch", "runs")
     run_id = runs["id"].iloc[0]
     assert shell.run_line_magic("claude_batch", f"show {run_id}").id == run_id
+    costs = shell.run_line_magic("claude_batch", "costs run model")
+    assert costs[["run", "rows"]].to_numpy().tolist() == [[run_id, 2]]
+    assert shell.run_line_magic("claude_batch", "costs")["dollars"].sum() > 0
     assert shell.run_line_magic("claude_batch", f"cancel {run_id}").done
 
 
@@ -80,10 +83,15 @@ def test_a_wrong_cell_is_told_in_one_line(line: str, cell: str, why: str, shell:
         shell.run_cell_magic("claude_batch", line, cell)
 
 
-@pytest.mark.parametrize("line", ["", "nope", "show", "costs", "cancel a b"])
+@pytest.mark.parametrize("line", ["", "nope", "show", "cost", "cancel a b"])
 def test_a_wrong_line_says_what_there_is(line: str, shell: Any) -> None:
     with pytest.raises(UsageError, match=r"%claude_batch runs \| show ID \| cancel ID"):
         shell.run_line_magic("claude_batch", line)
+
+
+def test_a_wrong_group_is_told(shell: Any) -> None:
+    with pytest.raises(UsageError, match="by must be one or more of day, model, run, key"):
+        shell.run_line_magic("claude_batch", "costs week")
 
 
 def test_an_unknown_run_is_told(shell: Any) -> None:
