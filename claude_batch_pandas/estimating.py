@@ -12,15 +12,7 @@ from claude_batch_pandas.abilities import always_thinks
 from claude_batch_pandas.calls import Call, outlook_of, recipe_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.estimates import (
-    Counted,
-    Estimate,
-    Rate,
-    Sample,
-    Scale,
-    estimate,
-    weigh,
-)
+from claude_batch_pandas.estimates import Counted, Estimate, Rate, Sample, estimate
 from claude_batch_pandas.exceptions import APIError, CredentialsError
 from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.preparing import prepare
@@ -28,6 +20,7 @@ from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.scopes import find_scope, known_scope
 from claude_batch_pandas.settings import options
 from claude_batch_pandas.sharding import batches, check_shard_size
+from claude_batch_pandas.weights import Scale, weigh
 
 # What the token counting endpoint takes of a request.
 COUNTED = frozenset({"messages", "model", "system", "thinking", "tool_choice", "tools", "output_config"})  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from claude_batch_pandas import catalog, requests
 from claude_batch_pandas.catalog import OWN, Place
-from claude_batch_pandas.estimates import Outlook, Scale, dump
+from claude_batch_pandas.estimates import Outlook, dump
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.records import RunRecord, Scope, Shard
@@ -38,6 +38,7 @@ from claude_batch_pandas.sharding import (
     totals,
 )
 from claude_batch_pandas.spool import Spool, Writing, write_sealed
+from claude_batch_pandas.weights import Scale
 
 INDEX, ESTIMATE = "index.parquet", "estimate.json"
 CANARY_ROWS = 20  # new requests from which one goes first, and is asked at once

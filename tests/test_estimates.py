@@ -17,25 +17,27 @@ import claude_batch_pandas as cbp
 from claude_batch_pandas import models
 from claude_batch_pandas.emulator import Emulator
 from claude_batch_pandas.estimates import (
-    FRAME,
     GUESS,
-    NEW_BYTES,
-    OLD_BYTES,
-    PAGE_TOKENS,
     SAMPLE,
     Counted,
-    Load,
     Outlook,
     Rate,
     Sample,
-    Scale,
     dump,
     estimate,
     load,
     told,
-    weigh,
 )
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.weights import (
+    FRAME,
+    NEW_BYTES,
+    OLD_BYTES,
+    PAGE_TOKENS,
+    Load,
+    Scale,
+    weigh,
+)
 
 HAIKU, OPUS = "claude-haiku-5-5", "claude-opus-5-5"
 PARAMS = {"model": HAIKU, "max_tokens": 100}
