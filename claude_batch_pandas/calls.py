@@ -156,6 +156,12 @@ def _check(call: Call) -> None:
         if not isinstance(getattr(call, name), bool):
             msg = f"{name} must be True or False, not {getattr(call, name)!r}."
             raise InputError(msg)
+    if call.upload and callable(call.template):
+        msg = (
+            "upload=True is for a template, not for a function; return "
+            "cbp.image(path, upload=True) or cbp.document(path, upload=True) from it."
+        )
+        raise InputError(msg)
     if call.canary is not None and not isinstance(call.canary, bool):
         msg = f"canary must be True or False, not {call.canary!r}."
         raise InputError(msg)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -31,13 +30,21 @@ def check_history(record: RunRecord) -> None:
     ------
     InputError
     """
-    what = None
     if record.state is not RunState.ENDED:
-        what = f"is not over (it is {record.state}). Wait for it: run.wait()."
-    elif record.attached or not record.keep_requests:
-        what = "has no requests on this disk, so its conversations cannot go on."
-    if what is not None:
-        msg = f"Run {record.id}, given as history=, {what}"
+        msg = (
+            f"Run {record.id}, given as history=, is not over (it is {record.state}). Wait for it: "
+            "run.wait()."
+        )
+        raise InputError(msg)
+    _check_requests(record)
+
+
+def _check_requests(record: RunRecord) -> None:
+    if record.attached or not record.keep_requests:
+        msg = (
+            f"Run {record.id}, given as history=, has no requests on this disk, so its "
+            "conversations cannot go on."
+        )
         raise InputError(msg)
 
 
@@ -67,7 +74,7 @@ def said_in(record: RunRecord, engine: Engine, wanted: Iterable[int]) -> dict[in
         if engine.store.run(run_id).state is RunState.PURGED:  # and its answers with it
             said |= dict.fromkeys(places.values(), UNANSWERED)
             continue
-        check_history(replace(engine.store.run(run_id), state=RunState.ENDED))
+        _check_requests(engine.store.run(run_id))
         asked = _asked(engine, run_id, places)
         contents = contents_of(engine, run_id, places)
         for ordinal, i in places.items():

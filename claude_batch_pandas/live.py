@@ -44,7 +44,7 @@ Outcome = bytes | APIError | CredentialsError
 
 
 @dataclass(slots=True)
-class Live:
+class Asker:
     """Asks the live shards of one run.
 
     Parameters
@@ -96,10 +96,6 @@ class Live:
             raise failure
         return pauses
 
-    def give_up(self, shard: Shard) -> None:
-        """Settle a request that was being asked when its process died: nobody knows its answer."""
-        self._lose(shard)
-
     def _send(self, shard: Shard, line: bytes) -> Outcome:
         seconds = CANARY_SECONDS if shard.shape else SAMPLE_SECONDS
         try:
@@ -139,7 +135,7 @@ class Live:
     def _keep_sample(self, shard: Shard, line: bytes, error: APIError, *, is_told: bool) -> None:
         store, agenda = self.engine.store, self.waits.agenda(shard)
         if not is_told:
-            self._lose(shard)
+            self.give_up(shard)
             return
         tries = self._tries[shard.number] = self._tries.get(shard.number, 0) + 1
         if error.status in UNSIGNED or error.code in OWN_CODES or error.code in SPENT:
@@ -160,7 +156,7 @@ class Live:
         path = self.engine.spool.results(shard.run_id, shard.number)
         self.engine.store.mark_collected(shard, write(path, data + b"\n"), complete=True)
 
-    def _lose(self, shard: Shard) -> None:
+    def give_up(self, shard: Shard) -> None:
         """Settle a request whose answer was lost: a canary's row is asked again, and it is told."""
         store = self.engine.store
         if shard.shape:

@@ -30,5 +30,26 @@ class Rendered(NamedTuple):
             if digest is not None and tail is not None and digest not in seen
         }
 
+    def spread(self, reasons: Mapping[int, Reason], length: int) -> Rendered:
+        """Return these rows where they stand among those that were left out before.
+
+        Parameters
+        ----------
+        reasons : mapping of int to Reason
+            Of those that were left out, by offset.
+        length : int
+            Of them all.
+        """
+        places = [i for i in range(length) if i not in reasons]
+        tails: list[bytes | None] = [None] * length
+        digests: list[bytes | None] = [None] * length
+        whole = dict(reasons)
+        for k, i in enumerate(places):
+            if k in self.reasons:
+                whole[i] = self.reasons[k]
+            else:
+                tails[i], digests[i] = self.tails[k], self.digests[k]
+        return Rendered(tails, digests, whole)
+
     def __len__(self) -> int:
         return len(self.tails)

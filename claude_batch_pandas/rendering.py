@@ -236,7 +236,7 @@ class Renderer:
             if not reasons and not encoded.reasons:
                 yield encoded
             else:
-                yield _spread(encoded, reasons, block.length)
+                yield encoded.spread(reasons, block.length)
 
     def _constant_blocks(self, size: int) -> Iterator[Rendered]:
         tails, digests = self.encoder.constant()
@@ -430,20 +430,6 @@ def missing_value(on_missing: str, column: str, position: int) -> Reason:
 def too_large(size: int, position: int) -> Reason:
     """Return why a row whose request has that many bytes is not sent."""
     return Reason(RowStatus.INVALID, TOO_LARGE.format(size) + AT.format(position))
-
-
-def _spread(encoded: Rendered, reasons: Mapping[int, Reason], length: int) -> Rendered:
-    """Put encoded rows back where they stand among those that were left out before."""
-    places = [i for i in range(length) if i not in reasons]
-    tails: list[bytes | None] = [None] * length
-    digests: list[bytes | None] = [None] * length
-    whole = dict(reasons)
-    for k, i in enumerate(places):
-        if k in encoded.reasons:
-            whole[i] = encoded.reasons[k]
-        else:
-            tails[i], digests[i] = encoded.tails[k], encoded.digests[k]
-    return Rendered(tails, digests, whole)
 
 
 EMPTY = Reason(RowStatus.SKIPPED, "the rendered text is empty")

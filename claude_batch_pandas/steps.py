@@ -15,7 +15,7 @@ from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
 from claude_batch_pandas.inquiry import Inquiry
-from claude_batch_pandas.live import Live, next_live
+from claude_batch_pandas.live import Asker, next_live
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconciling import Reconciler
 from claude_batch_pandas.records import RunRecord, Shard, ShardState
@@ -50,7 +50,7 @@ class Steps:
     _sender: Sender = field(init=False)
     _reconciler: Reconciler = field(init=False)
     _twins: Twins = field(init=False)
-    _live: Live = field(init=False)
+    _live: Asker = field(init=False)
     _shards: list[Shard] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class Steps:
         inquiry = Inquiry(engine, self._reader)
         self._reconciler = Reconciler(engine, self._waits, self._sender.hold, inquiry)
         self._twins = Twins(engine, self._waits, inquiry)
-        self._live = Live(engine, self._waits)
+        self._live = Asker(engine, self._waits)
 
     @property
     def note(self) -> str:
@@ -148,7 +148,7 @@ class Steps:
     def _may_send(self, shard: Shard) -> bool:
         """Tell whether it is a shard's turn: there is room, and the cache is filled if it shall be."""
         if self.record.warm:
-            first = next(other for other in self._shards if not other.live)
+            first = next((other for other in self._shards if not other.live), shard)
             if shard.number != first.number and not first.is_settled:
                 return False
         return self._sender.may_send(shard, self._shards)

@@ -79,6 +79,11 @@ def test_braces_of_a_function_are_braces() -> None:
     assert asked["messages"][0]["content"] == "{text} {{x}}"
 
 
+def test_what_a_function_returns_says_itself_whether_it_is_uploaded() -> None:
+    with pytest.raises(InputError, match=r"return cbp\.image\(path, upload=True\)"):
+        FRAME.claude.preview(lambda row: row.text, upload=True)
+
+
 def test_missing_cells_go_the_way_of_every_missing_value() -> None:
     """Only a row whose function needs the missing cell is skipped."""
     skipped = ("skipped", "column 'text' is missing a value")
