@@ -388,6 +388,11 @@ def quantiles(df: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["kind", "quantile", "value"])
 
 
+def numbers(values: pd.Series) -> list[float]:
+    """Return the numbers of a column, without what is missing."""
+    return values.dropna().astype("float64").tolist()
+
+
 def plain_html(words: str, df: pd.DataFrame) -> str:
     """Return words and a small table as HTML, in which every value is text."""
     table: str = df.to_html(index=False, notebook=True, border=0)

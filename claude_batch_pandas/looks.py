@@ -99,12 +99,12 @@ class Looks:
         Returns
         -------
         Plot
-            Shows itself in a notebook; has ``chart`` (Altair), ``table`` and ``summary`` (words).
+            Shows itself in a notebook; has ``figure`` (Matplotlib), ``table`` and ``summary``.
 
         Raises
         ------
         InputError
-            For anything else, or when Altair is not installed.
+            For anything else, or when Matplotlib is not installed.
         """
         from claude_batch_pandas import plots
 

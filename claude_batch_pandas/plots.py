@@ -1,47 +1,70 @@
-"""Pictures of a run: what was answered, what rows cost, when shards ran. The only file with Altair.
+"""Pictures of a run: what was answered, what rows cost, when shards ran. The only file with Matplotlib.
 
-A notebook draws them itself, without a request to anybody; the words and the table that come with
-each are what a saved page, a terminal or a reader of the screen has.
+A picture is pixels that every notebook shows and every saved file keeps, without a script and
+without a request to anybody. The words and the table that come with it are for whoever sees none.
 """
 
 from __future__ import annotations
 
+import base64
+import io
+import warnings
+from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import frames
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.words import visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = ("answers", "tokens", "dollars", "shards")
 MOST_BARS = 20
-INSTALL = "Plots need Altair: pip install 'claude-batch-pandas[plots]'."
+LONGEST_LABEL = 40  # characters of an answer beside its bar
+BINS = 30
+WIDTH, ROW_HEIGHT, LEAST_HEIGHT = 7.0, 0.28, 2.2  # inches
+DOTS = 110  # per inch
+TOKENS = ["input_tokens", "output_tokens", "thinking_tokens"]
+INSTALL = "Plots need Matplotlib: pip install 'claude-batch-pandas[plots]'."
 
 
 class Plot:
-    """A chart, its numbers, and what they say.
+    """A picture, its numbers, and what they say.
 
     Attributes
     ----------
-    chart : altair.Chart
+    figure : matplotlib.figure.Figure
     table : pandas.DataFrame
-        What is drawn.
+        What is drawn, or its quantiles.
     summary : str
     """
 
-    def __init__(self, chart: Any, table: pd.DataFrame, summary: str) -> None:
-        self.chart, self.table, self.summary = chart, table, summary
+    def __init__(self, figure: Any, table: pd.DataFrame, summary: str) -> None:
+        self.figure, self.table, self.summary = figure, table, summary
 
     def __repr__(self) -> str:
         return self.summary
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
-        told = frames.plain_html(self.summary, self.table)
-        spec = self.chart.properties(description=self.summary).to_dict()
-        version = spec["$schema"].rpartition("/v")[2].partition(".")[0]
-        kind = f"application/vnd.vegalite.v{version}+json"
-        return {kind: spec, "text/html": told, "text/plain": self.summary}
+        data = base64.b64encode(self.png()).decode()
+        image = f'<img alt="{escape(self.summary)}" src="data:image/png;base64,{data}">'
+        table = frames.plain_html(self.summary, self.table)
+        return {
+            "image/png": data,
+            "text/html": f"{image}<details><summary>Numbers</summary>{table}</details>",
+            "text/plain": self.summary,
+        }
+
+    def png(self) -> bytes:
+        """Return the picture as PNG."""
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            # A letter that no font here has is drawn as a box; the table has it.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            self.figure.savefig(file, format="png", dpi=DOTS)
+        return file.getvalue()
 
 
 def check(what: Any) -> None:
@@ -55,7 +78,7 @@ def check(what: Any) -> None:
         msg = f"what must be one of {', '.join(KINDS)}, not {what!r}."
         raise InputError(msg)
     try:
-        import altair as alt  # noqa: F401 - to see whether it is there
+        import matplotlib as mpl  # noqa: F401 - to see whether it is there
     except ImportError:
         raise InputError(INSTALL) from None
 
@@ -65,36 +88,74 @@ def answers(columns: pd.DataFrame) -> Plot:
     name = str(columns.columns[0])
     table = frames.tally(columns.iloc[:, 0], MOST_BARS)
     words = ", ".join(f"{row.answer} {row.rows:,}" for row in table.head(5).itertuples())
-    summary = (
-        f"{name}: {int(table['rows'].sum()):,} rows with an answer; most often {words or 'none'}."
-    )
-    return _bars(table, "rows", "answer", summary)
+    rows = int(table["rows"].sum())
+    summary = visible(f"{name}: {rows:,} rows with an answer; most often {words or 'none'}.")
+    figure, axes = _figure(len(table))
+    axes.barh(range(len(table)), table["rows"].tolist())
+    _name_bars(axes, table["answer"].tolist())
+    axes.set_xlabel("rows")
+    return Plot(figure, table, summary)
 
 
 def tokens(details: pd.DataFrame) -> Plot:
     """Draw the tokens per row, from the details of a run."""
-    table = frames.quantiles(details, ["input_tokens", "output_tokens", "thinking_tokens"])
-    summary = f"Tokens per row: {_medians(table)}."
-    return _bars(table[table["quantile"] == "median"], "value", "kind", summary, table)
+    table = frames.quantiles(details, TOKENS)
+    figure, axes = _figure(0)
+    for kind in TOKENS:
+        values = frames.numbers(details[kind])
+        if values and any(values):
+            axes.hist(values, bins=BINS, alpha=0.6, label=kind)
+    if axes.has_data():
+        axes.legend()
+    axes.set_xlabel("tokens per row")
+    axes.set_ylabel("rows")
+    return Plot(figure, table, f"Tokens per row: {_medians(table)}.")
 
 
 def dollars(details: pd.DataFrame) -> Plot:
     """Draw the US dollars per row, from the details of a run."""
     table = frames.quantiles(details, ["dollars"])
-    summary = f"US dollars per row: {_medians(table)}."
-    return _bars(table, "value", "quantile", summary)
+    figure, axes = _figure(0)
+    axes.hist(frames.numbers(details["dollars"]), bins=BINS)
+    axes.set_xlabel("US dollars per row")
+    axes.set_ylabel("rows")
+    return Plot(figure, table, f"US dollars per row: {_medians(table)}.")
 
 
-def shards(timeline: list[dict[str, Any]]) -> Plot:
+def shards(timeline: Sequence[dict[str, Any]]) -> Plot:
     """Draw when each shard was asked for and was here, from the timeline of a run."""
-    import altair as alt
-
     kinds = {"shard": "count", "rows": "count", "began": "time", "here": "time"}
     table = frames.table(timeline, kinds)
-    summary = f"{len(table):,} shards, {int(table['rows'].sum()):,} requests."
-    chart = alt.Chart(table, title=summary).mark_bar()
-    chart = chart.encode(x="began:T", x2="here:T", y="shard:O", tooltip=["shard", "rows"])
-    return Plot(chart, table, summary)
+    figure, axes = _figure(len(table))
+    start = min((shard["began"] for shard in timeline), default=0.0)
+    for place, shard in enumerate(timeline):
+        spans = [((shard["began"] - start) / 60, (shard["here"] - shard["began"]) / 60)]
+        axes.broken_barh(spans, (place - 0.4, 0.8))
+    _name_bars(axes, [str(shard["shard"]) for shard in timeline])
+    axes.set_xlabel("minutes since the first was sent")
+    axes.set_ylabel("shard")
+    return Plot(figure, table, f"{len(table):,} shards, {int(table['rows'].sum()):,} requests.")
+
+
+def _figure(bars: int) -> tuple[Any, Any]:
+    """Return a figure that no global state knows, and its axes."""
+    from matplotlib.figure import Figure
+
+    height = max(LEAST_HEIGHT, ROW_HEIGHT * bars + 0.8)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    return figure, figure.subplots()
+
+
+def _name_bars(axes: Any, names: Sequence[str]) -> None:
+    """Write names beside bars, the first on top; a dollar sign in them is one, and no formula."""
+    short = [
+        name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 3]}..."
+        for name in map(visible, names)
+    ]
+    axes.set_yticks(range(len(short)), short)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.invert_yaxis()
 
 
 def _medians(table: pd.DataFrame) -> str:
@@ -102,13 +163,3 @@ def _medians(table: pd.DataFrame) -> str:
     return (
         ", ".join(f"{row.kind} {row.value:,.6g} (median)" for row in middle.itertuples()) or "none"
     )
-
-
-def _bars(
-    table: pd.DataFrame, number: str, name: str, summary: str, whole: pd.DataFrame | None = None
-) -> Plot:
-    import altair as alt
-
-    chart = alt.Chart(table, title=summary).mark_bar()
-    chart = chart.encode(x=f"{number}:Q", y=alt.Y(f"{name}:N", sort=None), tooltip=[name, number])
-    return Plot(chart, table if whole is None else whole, summary)

@@ -122,7 +122,7 @@ HOMES = {
         "shots",
     },
     "PIL": {"pictures"},
-    "altair": {"plots"},
+    "matplotlib": {"plots"},
     "msgspec": {"results"},
     "sqlite3": {"database"},
     "genai_prices": {"models"},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import base64
+import io
 import sys
 from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import frames
@@ -21,16 +23,42 @@ def run(client: Any) -> Any:
 
 
 @pytest.mark.parametrize("what", ["answers", "tokens", "dollars", "shards"])
-def test_each_picture_has_a_chart_a_table_and_words(what: str, run: Any) -> None:
+def test_each_picture_has_pixels_a_table_and_words(what: str, run: Any) -> None:
+    """Nothing in it is a script, or leads elsewhere."""
     plot = run.plot(what)
     bundle = plot._repr_mimebundle_()
-    (kind,) = (name for name in bundle if name.startswith("application/vnd.vegalite.v"))
 
     assert bundle["text/plain"] == plot.summary == repr(plot)
-    assert bundle[kind]["description"] == plot.summary
-    assert "http" not in json.dumps({k: v for k, v in bundle[kind].items() if k != "$schema"})
-    assert "<script" not in bundle["text/html"]
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert f'alt="{plot.summary}"' in bundle["text/html"]
+    assert not any(word in bundle["text/html"] for word in ("<script", "http", "url("))
     assert len(plot.table)
+    with Image.open(io.BytesIO(plot.png())) as picture:
+        assert picture.width == 770
+        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 2  # something is drawn
+
+
+def test_answers_are_no_formulas_and_need_no_font(client: Any) -> None:
+    """Dollar signs, markup and letters that no font has."""
+    texts = [
+        "$\\frac{1}$ and $",
+        "<img src=x onerror=alert(1)>",
+        "\U00013080 \u4f60\u597d",
+        "a\nb\x1b[31m",
+    ]
+    frame: Any = pd.DataFrame({"text": texts})
+    plot = frame.claude.submit("{text}", client=client).wait().plot()
+    assert plot.png().startswith(b"\x89PNG")
+    html = plot._repr_mimebundle_()["text/html"]
+    assert "<img src=x" not in html
+    assert "\x1b" not in plot.summary
+
+
+def test_a_run_without_answers_can_be_drawn(client: Any) -> None:
+    frame: Any = pd.DataFrame({"text": [None, None]})
+    run = frame.claude.submit("{text}", client=client).wait()
+    for what in ("answers", "tokens", "dollars", "shards"):
+        assert run.plot(what).png().startswith(b"\x89PNG")
 
 
 def test_the_numbers_are_those_of_the_run(run: Any) -> None:
@@ -66,7 +94,7 @@ def test_a_picture_of_nothing_says_what_there_is(run: Any) -> None:
         run.plot("labels")
 
 
-def test_without_altair_the_extra_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "altair", None)
+def test_without_matplotlib_the_extra_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(cbp.InputError, match=r"pip install 'claude-batch-pandas\[plots\]'"):
         run.plot()

@@ -1,4 +1,4 @@
-"""The card in JupyterLab: it moves, it can be clicked, it survives; and nothing runs from it."""
+"""A notebook in JupyterLab: its cards move, are clicked and survive; nothing in them runs."""
 
 from __future__ import annotations
 
@@ -216,6 +216,31 @@ def test_three_runs_at_once_have_their_cards(open_notebook: Open) -> None:
     assert notebook.page.locator(CARD).count() == 3
 
 
+def test_rows_are_paged_and_filtered(open_notebook: Open) -> None:
+    notebook = open_notebook(BATCH, "cbp.run(cbp.runs().id[0]).inspect()")
+    for index in range(3):
+        notebook.run(index)
+    shown = notebook.output(2)
+    shown.get_by_text("1 of 40").wait_for()
+    click(notebook, "Next")
+    shown.get_by_text("2 of 40").wait_for()
+    shown.get_by_role("combobox").select_option("succeeded")
+    shown.get_by_text("1 of 40").wait_for()
+    shown.get_by_placeholder("search answers").fill("nothing says this")
+    shown.get_by_placeholder("search answers").press("Enter")
+    shown.get_by_text("No row is like that.").wait_for()
+
+
+def test_a_cell_can_be_a_template(open_notebook: Open) -> None:
+    """The card stands in the magic's cell, too."""
+    cell = "%%claude_batch df -o intent --to out\nWhich intent? {text}"
+    notebook = open_notebook("%load_ext claude_batch_pandas", cell, "list(out.columns)[:2]")
+    for index in range(4):
+        notebook.run(index)
+    wait_for(notebook, OVER)
+    assert "['text', 'intent']" in notebook.text(3)
+
+
 def test_what_a_model_wrote_is_text(open_notebook: Open) -> None:
     """It is read, not run; wherever it is shown."""
     ask = 'run = pd.DataFrame({"text": ["evil"]}).claude.submit("{text}").wait()'
@@ -225,4 +250,4 @@ def test_what_a_model_wrote_is_text(open_notebook: Open) -> None:
         notebook.run(index)
     assert EVIL in notebook.text(2)
     assert notebook.page.title() != "pwned"
-    assert notebook.page.locator(".jp-OutputArea img").count() == 0
+    assert notebook.page.locator(".jp-OutputArea img[src=x]").count() == 0
