@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import islice
+from typing import Any
 
 from claude_batch_pandas import catalog, money
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.markup import NO_MATH, PRE, shown
+from claude_batch_pandas.markup import NO_MATH, PRE, images_html, shown
 from claude_batch_pandas.records import RunRecord, Shard
 from claude_batch_pandas.requests import params_of
 from claude_batch_pandas.resending import requests_in
@@ -66,6 +67,7 @@ class Inspection:
         """Return one row as HTML."""
         head, told, *parts = self._parts(position)
         shown = "".join(_pre(name, text) for name, text in parts)
+        shown += images_html(self._request(position))
         facts = f"<div><strong>{escape(head[1])}</strong></div><div>{escape(told[1])}</div>"
         return f'<div class="cbp-row {NO_MATH}">{facts}{shown}</div>'
 
@@ -102,12 +104,16 @@ class Inspection:
         return f"The first {count} of {len(self):,} rows of run {self.record.id}."
 
     def _sent(self, position: int) -> str:
-        """Return the request of a row as it was sent last."""
+        request = self._request(position)
+        return request if isinstance(request, str) else shown(request)
+
+    def _request(self, position: int) -> Any:
+        """Return the request of a row as it was sent last, or why there is none."""
         origin = self._answers.origins[position]
         if origin.shard < 0:
             return NEVER
         line = self._line(position, origin.run_id, origin.shard)
-        return GONE if line is None else shown(json.loads(params_of(line)))
+        return GONE if line is None else json.loads(params_of(line))
 
     def _line(self, position: int, run_id: str, number: int) -> bytes | None:
         spool, store = self.engine.spool, self.engine.store

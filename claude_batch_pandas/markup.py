@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,6 +12,10 @@ from claude_batch_pandas.words import visible
 
 NO_MATH = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax leaves alone
 LONGEST_DATA = 120  # characters of base64 that are shown
+LARGEST_IMAGE = 1_400_000  # characters of base64, about 1 MB; a saved notebook keeps them
+IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+PICTURE = "max-width:24em;max-height:16em;display:block;margin:0.4em 0"
 NAME, VALUE = "text-align:left;font-weight:normal", "text-align:right"
 PRE = "white-space:pre-wrap;margin:0.4em 0;padding:0.6em;border:1px solid #8888;border-radius:4px"
 
@@ -31,6 +36,40 @@ def _short(part: Any) -> Any:
     return part
 
 
+def images_html(request: Any) -> str:
+    """Return the images that a request carries; none is fetched from anywhere."""
+    sources = [source for source in _sources(request) if _is_shown(source)]
+    return "".join(
+        f'<img alt="image {i} of the request" style="{PICTURE}" '
+        f'src="data:{source["media_type"]};base64,{source["data"]}">'
+        for i, source in enumerate(sources, start=1)
+    )
+
+
+def _sources(part: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield where every image in a request comes from, however deep."""
+    if isinstance(part, Mapping):
+        if part.get("type") == "image" and isinstance(part.get("source"), Mapping):
+            yield part["source"]
+        for value in part.values():
+            yield from _sources(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _sources(value)
+
+
+def _is_shown(source: Mapping[str, Any]) -> bool:
+    """Tell whether a source is a small image, and nothing that could end the attribute it is in."""
+    data = source.get("data")
+    return (
+        source.get("type") == "base64"
+        and source.get("media_type") in IMAGE_TYPES
+        and isinstance(data, str)
+        and len(data) <= LARGEST_IMAGE
+        and BASE64.fullmatch(data) is not None
+    )
+
+
 def requests_html(head: str, requests: Sequence[Any], notes: Sequence[str]) -> str:
     """Return requests, what stands before them and what stands after, as HTML.
 
@@ -41,7 +80,10 @@ def requests_html(head: str, requests: Sequence[Any], notes: Sequence[str]) -> s
     notes : sequence of str
     """
     parts = [f"<p>{escape(visible(head))}</p>"]
-    parts += [f'<pre style="{PRE}">{escape(shown(request))}</pre>' for request in requests]
+    parts += [
+        f'<pre style="{PRE}">{escape(shown(request))}</pre>{images_html(request)}'
+        for request in requests
+    ]
     if notes:
         items = "".join(f"<li>{escape(visible(note))}</li>" for note in notes)
         parts.append(f"<ul>{items}</ul>")

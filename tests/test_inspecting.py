@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +11,13 @@ import IPython.display
 import ipywidgets
 import pandas as pd
 import pytest
+from PIL import Image
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import widgets
 from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.inspecting import Inspection
+from claude_batch_pandas.markup import images_html
 from tests.conftest import JumpingClock
 
 
@@ -70,6 +74,32 @@ def test_a_run_without_its_requests_says_so(queries: pd.DataFrame, client: Any) 
     frame: Any = queries
     run = frame.claude.submit("{text}", keep_requests=False, client=client).wait()
     assert "sent: The request is not on this disk." in rows_of(run).text(0)
+
+
+def test_images_are_shown_as_they_were_sent(client: Any) -> None:
+    """From the request itself; an address is shown as text, since showing it would ask for it."""
+    picture = Image.new("RGB", (30, 20), "red")
+    frame: Any = pd.DataFrame({"photo": [picture, "https://example.com/a.png"]})
+    run = frame.claude.submit(["What is it?", cbp.image("photo")], client=client).wait()
+    first, second = (rows_of(run).html(i) for i in (0, 1))
+    data = first.partition('src="data:image/png;base64,')[2].partition('"')[0]
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (30, 20)
+    assert 'alt="image 1 of the request"' in first
+    assert "<img" not in second
+    assert "https://example.com/a.png" in second
+    preview = frame.claude.preview(["What is it?", cbp.image("photo")], client=client)
+    assert preview._repr_html_().count("<img") == 1
+
+
+@pytest.mark.parametrize("source", [
+    {"type": "base64", "media_type": "image/svg+xml", "data": "AAAA"},
+    {"type": "base64", "media_type": "image/png", "data": '"><script>'},
+    {"type": "base64", "media_type": "image/png", "data": "A" * 2_000_000},
+    {"type": "url", "url": "https://example.com/a.png"},
+    {"type": "base64"},
+])  # fmt: skip
+def test_what_is_no_small_image_is_no_image(source: dict[str, str]) -> None:
+    assert images_html({"messages": [{"content": [{"type": "image", "source": source}]}]}) == ""
 
 
 def test_outside_of_notebooks_the_first_rows_are_printed(
