@@ -7,6 +7,7 @@ import contextvars
 import logging
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from claude_batch_pandas.cards import Card
 from claude_batch_pandas.clock import Clock
 from claude_batch_pandas.progress import SECONDS_BETWEEN_UPDATES, Throttle
 from claude_batch_pandas.records import Progress
-from claude_batch_pandas.widgets import LiveCard, obey
+from claude_batch_pandas.widgets import LiveCard, after_each_cell, obey
+
+BROKEN = "The card of run %s stops; the run goes on."
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,8 @@ class Follower:
         self._live = LiveCard(run.card)
         self._context = contextvars.copy_context()
         self._show = Throttle(self._draw, clock)
+        self._drawing = threading.Lock()  # after a cell, it is another thread that draws
+        self._leave_cells: Callable[[], None] = lambda: None
         _followers.add(self)
 
     def start(self) -> None:
@@ -67,32 +72,56 @@ class Follower:
         self._show(progress)
         if progress.is_over:
             return
+        self._leave_cells = after_each_cell(self._after_cell)
         name = f"card of run {self._run.id}"
         threading.Thread(target=self._follow, name=name, daemon=True).start()
 
     def stop(self) -> None:
         """Let the card be."""
         self._stop.set()
+        self._leave_cells()
 
     def _draw(self, progress: Progress) -> None:
-        try:
-            self._live(progress)
-        except LookupError:  # ipykernel 7.0 knows where to draw in the context of the cell alone
-            self._context.run(self._live, progress)
+        with self._drawing:
+            try:
+                self._live(progress)
+            except LookupError:  # ipykernel 7.0 knows where to draw in the cell's context alone
+                self._context.run(self._live, progress)
+
+    def _look(self) -> Progress:
+        """Return where the run is; with a summary when nobody here follows it any more."""
+        parting = self._run.parting()  # before the progress: it may end in between
+        progress = self._run.progress
+        return replace(progress, summary=parting) if parting and not progress.is_over else progress
 
     def _follow(self) -> None:
         try:
             while not self._stop.wait(SECONDS_BETWEEN_UPDATES):
                 obey(self._live, self._run)
-                parting = self._run.parting()  # before the progress: it may end in between
-                progress = self._run.progress
-                if parting and not progress.is_over:
-                    progress = replace(progress, summary=parting)
+                progress = self._look()
                 self._show(progress)
-                if progress.is_over or parting:
+                if _is_last(progress):
                     return
         except Exception:  # a card must never disturb anything
-            log.warning("The card of run %s stops; the run goes on.", self._run.id, exc_info=True)
+            log.warning(BROKEN, self._run.id, exc_info=True)
+
+    def _after_cell(self) -> None:
+        """Draw the last card once more, within a cell: what comes between two, some do not see.
+
+        A notebook that is run without a browser is over as soon as its last cell is.
+        """
+        try:
+            progress = self._look()
+            if _is_last(progress):
+                self._leave_cells()
+                self._draw(progress)
+        except Exception:  # nor a cell that has nothing to do with it
+            self._leave_cells()
+            log.warning(BROKEN, self._run.id, exc_info=True)
+
+
+def _is_last(progress: Progress) -> bool:
+    return progress.is_over or bool(progress.summary)
 
 
 _followers: weakref.WeakSet[Follower] = weakref.WeakSet()

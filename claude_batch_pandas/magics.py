@@ -73,7 +73,6 @@ class BatchMagics(Magics):
         self.shell.user_ns[given.to] = found
         return None
 
-    @no_var_expand
     @line_magic(NAME)  # type: ignore[arg-type]
     def about(self, line: str) -> Any:
         """Tell of runs: ``runs``, ``show ID``, ``cancel ID``, ``costs``."""

@@ -257,6 +257,25 @@ def show_once(content: Any) -> None:
     show.display(content)
 
 
+def after_each_cell(act: Callable[[], None]) -> Callable[[], None]:
+    """Have something done after every cell, in the thread that runs cells; return what ends that."""
+    shell = sys.modules.get("IPython")
+    running = None if shell is None else shell.get_ipython()
+    if running is None:
+        return lambda: None
+
+    def done(result: Any) -> None:  # noqa: ARG001 - how IPython tells of a cell
+        act()
+
+    def leave() -> None:
+        if done in events.callbacks["post_run_cell"]:
+            events.unregister("post_run_cell", done)
+
+    events = running.events
+    events.register("post_run_cell", done)
+    return leave
+
+
 def in_notebook() -> bool:
     """Tell whether this process is the kernel of a notebook."""
     if in_marimo():

@@ -62,6 +62,8 @@ def test_a_line_tells_of_runs(shell: Any) -> None:
     runs = shell.run_line_magic("claude_batch", "runs")
     run_id = runs["id"].iloc[0]
     assert shell.run_line_magic("claude_batch", f"show {run_id}").id == run_id
+    shell.user_ns["last"] = run_id
+    assert shell.run_line_magic("claude_batch", "show {last}").id == run_id
     costs = shell.run_line_magic("claude_batch", "costs run model")
     assert costs[["run", "rows"]].to_numpy().tolist() == [[run_id, 2]]
     assert shell.run_line_magic("claude_batch", "costs")["dollars"].sum() > 0
