@@ -6,15 +6,19 @@ PYTHON := $(VENV)/bin/python
 EXTRA := dev# what to install with the package; dev holds all that is needed for any target
 PIN :=# what to install beside it
 TESTS :=# all
+LAB_FLAGS := $(if $(filter 0,$(shell id -u)),--allow-root)# of JupyterLab, such as --no-browser
 FRAMES := $(addprefix tests/test_,$(addsuffix .py,accessor answers architecture blocks every_frame \
 	exports finding frames functions handles indexes outputs planning rendering reuse rows templates \
 	votes))
 
 .DEFAULT_GOAL := help
-.PHONY: demo test oldest soak lint types help
+.PHONY: demo lab test oldest soak lint types help
 
 demo: $(VENV)/.has-emulator  ## label 3,080 real queries, crash, resume; no API key needed
 	@$(PYTHON) -m claude_batch_pandas demo
+
+lab: $(VENV)/.has-dev  ## open the tour of the notebook layer in JupyterLab; no API key needed (Ctrl-C ends it)
+	@$(SERVE_AND_OPEN)
 
 test: $(VENV)/.has-$(EXTRA)  ## run the tests
 	@$(PYTHON) -m pytest --numprocesses auto --dist loadfile $(TESTS)
@@ -34,6 +38,22 @@ types: $(VENV)/.has-dev  ## check the types
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile
+
+# The emulator says where it is in its second line. What runs in the background has no Ctrl-C of its
+# own, so this shell hears it, and ends both.
+define SERVE_AND_OPEN
+	home=$$(mktemp -d); \
+	trap 'trap "" INT TERM HUP; kill $$lab $$emulator 2>/dev/null; wait; rm -rf "$$home"' EXIT; \
+	trap 'exit 130' INT; trap 'exit 143' TERM HUP; \
+	mkfifo "$$home/said"; \
+	$(VENV)/bin/claude-batch emulate >"$$home/said" & emulator=$$!; \
+	{ read -r _ && read -r where; } <"$$home/said" || exit 2; \
+	echo "$$where"; \
+	env "$${where#export }" ANTHROPIC_API_KEY=none CLAUDE_BATCH_HOME="$$home/ledger" \
+		$(PYTHON) -m jupyterlab --ServerApp.root_dir=notebooks \
+		--LabApp.default_url=/lab/tree/tour.ipynb $(LAB_FLAGS) & lab=$$!; \
+	wait $$lab
+endef
 
 # The larger set holds the smaller: with dev installed, the demo installs nothing.
 $(VENV)/.has-emulator: pyproject.toml $(PYTHON)

@@ -11,6 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from claude_batch_pandas import demo
+from claude_batch_pandas.emulator import Emulator, serve
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -51,7 +52,7 @@ def test_notebooks_are_kept_clean(path: Path) -> None:
 
 def test_every_notebook_is_run_by_a_test() -> None:
     """A new one gets a test of its own, which knows what it claims."""
-    assert [path.stem for path in NOTEBOOKS] == ["quickstart", "recipes"]
+    assert [path.stem for path in NOTEBOOKS] == ["quickstart", "recipes", "tour"]
 
 
 def test_the_quickstart_does_the_main_job(jupyter: Path) -> None:
@@ -111,3 +112,36 @@ def test_the_recipes_give_what_they_say(jupyter: Path) -> None:
         "live": 4,  # three samples, and the canary of the run whose shape was not sampled
         "headlines": ["succeeded"],
     }
+
+
+def test_the_tour_shows_what_a_notebook_has(jupyter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks the server that is named, and comes back for nothing; markup in an answer is kept."""
+    facts = """{
+        "runs": cbp.runs()["name"].tolist(),
+        "states": cbp.runs()["state"].unique().tolist(),
+        "intents": sorted(found["intent"].unique()) == intents,
+        "plots": [len(run.plot(what).table) for what in ("answers", "tokens", "dollars", "shards")],
+        "repeated": odd.details()["text"].tolist(),
+    }"""
+    emulator = Emulator(speed=10)
+    with serve(emulator=emulator) as url:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+        notebook, found = execute(FOLDER / "tour.ipynb", jupyter, facts)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    markup = found.pop("repeated")
+
+    assert not [output for output in outputs if output.output_type in {"error", "stream"}]
+    assert found == {
+        "runs": ["repeated", "urgency", "summary", "team", "mood", "intent", "reply"],
+        "states": ["ended"],
+        "intents": True,
+        "plots": [4, 15, 5, 4],
+    }
+    assert "onerror" in markup[0]
+    assert "<script>" in markup[1]
+    assert sorted(len(batch.requests) for batch in emulator.batches) == [
+        2,
+        *[10] * 4,
+        39,
+        *[40] * 4,
+    ]
