@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -14,7 +15,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.estimates import load, told
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.planning import ESTIMATE
-from claude_batch_pandas.records import LOST, RowStatus, RunRecord, ShardState, Twin
+from claude_batch_pandas.records import LOST, RowStatus, RunRecord, Shard, ShardState, Twin
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.spool import read_sealed
 
@@ -67,28 +68,37 @@ class Tally:
     def __init__(self, run_id: str, engine: Engine) -> None:
         self._run_id, self._engine = run_id, engine
         self._seen: set[int] = set()
-        self._statuses: Counter[RowStatus] = Counter()
+        self._statuses: dict[int, str] = {}  # by request; the latest attempt counts
         self._bill = money.Bill(Decimal(0), 0)
+        self._taking = threading.Lock()  # two cards may show one run
 
     def take(self) -> tuple[dict[str, int], money.Bill]:
         """Return requests by status and what they cost, of all shards that are here by now."""
-        store, reader = self._engine.store, self._engine.reader()
+        store = self._engine.store
         record = store.run(self._run_id)
-        for shard in store.shards(self._run_id):
-            is_new = shard.state is ShardState.COLLECTED and shard.number not in self._seen
-            if is_new:
-                self._seen.add(shard.number)
-                results = reader.of_shard(record, shard)
-                self._statuses.update(result.status for result in results)
-                bill = money.bill(results)
-                self._bill = self._bill.plus(bill)
-        told = {str(status): self._statuses[status] for status in RowStatus}
-        return {name: count for name, count in told.items() if count}, self._bill
+        with self._taking:
+            for shard in store.shards(self._run_id):
+                if shard.state is ShardState.COLLECTED and shard.number not in self._seen:
+                    self._seen.add(shard.number)
+                    self._add(record, shard)
+            counts = Counter(self._statuses.values())
+            bill = self._bill
+        return {str(status): counts[status] for status in RowStatus if counts[status]}, bill
+
+    def _add(self, record: RunRecord, shard: Shard) -> None:
+        results = self._engine.reader().of_shard(record, shard)
+        self._statuses.update((i, str(result.status)) for i, result in results.items())
+        self._bill = self._bill.plus(money.bill(results.values()))
 
 
 def own(record: RunRecord, engine: Engine) -> list[Result]:
     """Return the results of the requests that a run sent itself, of every attempt."""
     return _sent_by(engine.reader().of_requests(record), record)
+
+
+def twice(record: RunRecord, engine: Engine) -> money.Bill:
+    """Return what batches of a run cost that were accepted though they had been given up."""
+    return _twice(engine.store.twins(record.id)) or money.Bill(Decimal(0), 0)
 
 
 def timeline(record: RunRecord, engine: Engine) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ class Acts:
     _engine: Engine
     _crew: Crew
     _worker: Worker | None
+    _is_detached: bool
 
     if TYPE_CHECKING:  # what the whole has
 
@@ -71,6 +72,7 @@ class Acts:
             worker.stop()
             worker.done.wait(LEAVE_SECONDS)
         self._worker = None
+        self._is_detached = True
         return self
 
     def retry(

@@ -163,12 +163,20 @@ class Reader:
             [origins[i] if i >= 0 else NEVER_SENT for i in rows],
         )
 
-    def of_shard(self, record: RunRecord, shard: Shard) -> list[Result]:
-        """Return the readable results of one collected shard, as they fit, in any order."""
-        output = self.output(record)
+    def of_shard(self, record: RunRecord, shard: Shard) -> dict[int, Result]:
+        """Return the readable results of one collected shard, by request, as they fit."""
+        output, place = self.output(record), self._places(record, shard)
         path = self.spool.results(record.id, shard.number)
-        found = [result for block in read(read_line_blocks(path)) for _, result in block]
-        return found if output.schema is None else [output.read(result) for result in found]
+        expected = frozenset(self.expected(record, shard))
+        found = {
+            place(name): result
+            for block in read(read_line_blocks(path))
+            for name, result in block
+            if name in expected
+        }
+        if output.schema is None:
+            return found
+        return {i: output.read(result) for i, result in found.items()}
 
     def needed(self, record: RunRecord, run_id: str) -> list[int]:
         """Return which shards of another run hold requests of this one."""

@@ -265,7 +265,12 @@ def _ttl(call: Call) -> Any:
 def outlook_of(recipe: Recipe, call: Call) -> Outlook:
     """Return what an estimate of a call has to know beside its requests."""
     factor = US_FACTOR if recipe.params.get("inference_geo") == "us" else Decimal(1)
-    return Outlook(typical_tokens(recipe.output), recipe.shared, bool(_ttl(call) == "1h"), factor)
+    return Outlook(
+        typical_tokens(recipe.output, recipe.params),
+        recipe.shared,
+        bool(_ttl(call) == "1h"),
+        factor,
+    )
 
 
 def cache_warning(recipe: Recipe) -> str:

@@ -22,7 +22,8 @@ BOX = (
 TRACK = "height:0.55em;border-radius:0.3em;background:#8883;margin:0.45em 0;overflow:hidden"
 FILL = "height:100%;width:{:.1f}%;background:{}"
 SOFT = "opacity:0.75"
-COLORS = {RunState.ENDED: "#2e8b57", RunState.PAUSED: "#c77700"}
+ODD = "#c77700"
+COLORS = {RunState.ENDED: "#2e8b57", RunState.PAUSED: ODD}
 RUNNING = "#3b78c4"
 DETACHES = "Interrupt (the stop button) detaches; the run goes on."
 WHOLE = 100.0
@@ -79,24 +80,31 @@ class Card(NamedTuple):
             lines.append(_line(progress.note))
         if progress.summary:
             lines = [_line(progress.summary)]
-        elif self.is_waited_for:
+        elif self.is_waited_for and not progress.is_over:
             lines.append(f'<div style="{SOFT}">{_safe(DETACHES)}</div>')
         label = f"run {progress.run_id}"
+        if label not in progress.summary:
+            lines.append(f'<div style="{SOFT}">{_safe(label)}</div>')
         return (
             f'<div class="cbp-run {NO_MATH}" role="group" aria-label="{_safe(label)}" '
-            f'style="{BOX}"><div>{head}</div>{self._bar()}{"".join(lines)}'
-            f'<div style="{SOFT}">{_safe(label)}</div></div>'
+            f'style="{BOX}"><div>{head}</div>{self._bar()}{"".join(lines)}</div>'
         )
 
     def _bar(self) -> str:
         progress, share = self.progress, self.share
         told = f"{progress.ended} of {progress.shards} shards ended"
-        fill = FILL.format(share, COLORS.get(progress.state, RUNNING))
+        fill = FILL.format(share, self._color)
         return (
             f'<div role="progressbar" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{share:.0f}" aria-valuetext="{_safe(told)}" style="{TRACK}">'
             f'<div style="{fill}"></div></div>'
         )
+
+    @property
+    def _color(self) -> str:
+        """Green for a run whose rows all have an answer; the words say it, too."""
+        has_gaps = any(count for name, count in self.statuses.items() if name != "succeeded")
+        return ODD if has_gaps else COLORS.get(self.progress.state, RUNNING)
 
     def _counts(self) -> list[str]:
         progress = self.progress
@@ -110,6 +118,8 @@ class Card(NamedTuple):
     def _facts(self) -> list[str]:
         progress = self.progress
         rows = ", ".join(f"{count:,} {status}" for status, count in self.statuses.items() if count)
+        if rows and progress.rows != progress.requests:
+            rows = f"requests: {rows}"
         times = f"{duration(progress.elapsed)} so far"
         if progress.expires_in is not None:
             times += f", expires in {duration(progress.expires_in)}"

@@ -13,18 +13,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from claude_batch_pandas import models, money
-from claude_batch_pandas.abilities import cache_minimum
+from claude_batch_pandas.abilities import cache_minimum, least_thinking
 from claude_batch_pandas.markup import facts_html
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.weights import Key, Load, bytes_per_token
 
 GUESS = 0.3  # by how much of itself a guess from bytes may be wrong; other languages are dearer
 TEXT_TOKENS = 150  # of a typical answer in words
+THINKING_TOKENS = 300  # before a typical answer, of a model that thinks
 FIELD_TOKENS = 15  # of a field of a typed one, and of what surrounds it
 HIT_RATE = 0.65  # of the prompt cache in batches: users see 30 to 98 %
 SAMPLE = 12  # requests that the API counts
@@ -94,7 +95,7 @@ class Sample:
 
 
 class Sums(NamedTuple):
-    """US dollars: with short answers, with typical ones, and the most it can be.
+    """US dollars: with answers of one token, with typical ones, and with all of `max_tokens`.
 
     Attributes
     ----------
@@ -203,12 +204,15 @@ class Outlook(NamedTuple):
         Whether its entries live for an hour, which costs more to write.
     factor : Decimal
         On all prices, for where it is computed.
+    live : int
+        Requests that are asked at once, at twice the price.
     """
 
     answer: int = TEXT_TOKENS
     shared: int = 0
     is_hour: bool = False
     factor: Decimal = Decimal(1)
+    live: int = 0
 
 
 def estimate(
@@ -243,6 +247,14 @@ def estimate(
     whole = Sums(*[Decimal(0)] * len(Sums._fields))
     for part in known:
         whole = whole.plus(part)
+    sent = sum(load.requests for load in loads.values())
+    if outlook.live and sent:
+        share = Decimal(outlook.live) / sent
+        whole = whole._replace(
+            low=whole.low * (1 + share),
+            expected=whole.expected * (1 + share),
+            high=whole.high * (1 + share),
+        )
     return Estimate(
         rows=rows,
         requests=requests,
@@ -267,17 +279,25 @@ def dump(loads: Mapping[Key, Load], outlook: Outlook) -> bytes:
 def load(data: bytes) -> Sums | None:
     """Return the dollars of the estimate that `dump` kept."""
     kept = orjson.loads(data)
-    answer, shared, is_hour, factor = kept["outlook"]
+    answer, shared, is_hour, factor, live = kept["outlook"]
     loads = {(model, is_large): Load(*rest) for model, is_large, *rest in kept["loads"]}
-    outlook = Outlook(answer, shared, is_hour, Decimal(factor))
+    outlook = Outlook(answer, shared, is_hour, Decimal(factor), live)
     return estimate(loads, Rate(), outlook).dollars
 
 
-def typical_tokens(output: Output) -> int:
-    """Return the tokens of a typical answer."""
-    if output.schema is None:
-        return TEXT_TOKENS
-    return FIELD_TOKENS * (len(output.fields) + 1)
+def typical_tokens(output: Output, params: Mapping[str, Any]) -> int:
+    """Return the tokens of a typical answer, thinking included."""
+    fields = 0 if output.schema is None else len(output.fields)
+    tokens = FIELD_TOKENS * (fields + 1) if fields else TEXT_TOKENS
+    return tokens + THINKING_TOKENS * thinks(params)
+
+
+def thinks(params: Mapping[str, Any]) -> bool:
+    """Tell whether a model will think, as its newer ones do unless they are told not to."""
+    thinking, model = params.get("thinking"), params["model"]
+    if isinstance(thinking, Mapping):
+        return thinking.get("type") != "disabled"
+    return isinstance(model, str) and bool(least_thinking(model))
 
 
 def _input(key: Key, load: Load, rate: Rate) -> int:
@@ -293,7 +313,7 @@ def _sums(
     cached = min(tokens, _cached(key[0], load, outlook))
     first = cached // load.requests if load.requests else 0
     parts = [
-        _price(key, load, few, typical // 2, (min(few, cached), first), outlook),
+        _price(key, load, few, min(load.most, load.requests), (min(few, cached), first), outlook),
         _price(key, load, tokens, typical, (cached, round(cached * (1 - HIT_RATE))), outlook),
         _price(key, load, many, load.most, (cached, cached), outlook),
         _price(

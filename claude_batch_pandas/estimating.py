@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from claude_batch_pandas import frames, session
-from claude_batch_pandas.abilities import always_thinks
 from claude_batch_pandas.calls import Call, outlook_of, recipe_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.estimates import Counted, Estimate, Rate, Sample, estimate
+from claude_batch_pandas.estimates import Counted, Estimate, Rate, Sample, estimate, thinks
 from claude_batch_pandas.exceptions import APIError, CredentialsError
 from claude_batch_pandas.matching import history_of
+from claude_batch_pandas.planning import CANARY_ROWS, Live
 from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.scopes import find_scope, known_scope
@@ -22,6 +23,7 @@ from claude_batch_pandas.settings import options
 from claude_batch_pandas.sharding import batches, check_shard_size
 from claude_batch_pandas.weights import Scale, weigh
 
+UPLOADS = "With upload=True, what was asked before is not known before the files are sent."
 # What the token counting endpoint takes of a request.
 COUNTED = frozenset({"messages", "model", "system", "thinking", "tool_choice", "tools", "output_config"})  # fmt: skip
 
@@ -41,6 +43,10 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
     InputError
         For whatever is wrong with the call.
     """
+    notes: list[str] = []
+    if call.upload:
+        notes.append(UPLOADS)
+        call = replace(call, upload=False, reuse=False)  # it weighs the same, and sends no file
     recipe = recipe_of(call)
     check_shard_size(call.shard_size)
     frames.check_output(data, recipe.output, replace=call.replace)
@@ -49,7 +55,6 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
     if recipe.history:
         history, recipe = history_of(data, recipe, engine)
     renderer = prepare(data, recipe, history=history)
-    notes: list[str] = []
     known = _known(engine, call, notes, offline=offline)
     scale, sample = Scale(renderer.recipe.params), Sample()
     seen: set[bytes] = set()
@@ -70,12 +75,12 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
     return estimate(
         scale.loads,
         rate,
-        outlook_of(recipe, call),
+        outlook_of(recipe, call)._replace(live=int(_has_canary(call, new_requests))),
         rows=rows // votes,
         requests=len(seen),
         answered=answered,
         shards=batches(rows, new_requests, size, call.shard_size, options.max_in_flight),
-        notes=[*notes, *_thinks(recipe)],
+        notes=[*notes, *_remarks(recipe, scale)],
     )
 
 
@@ -121,8 +126,21 @@ def _why(error: Exception) -> str:
     return "there is no key." if isinstance(error, CredentialsError) else str(error)
 
 
-def _thinks(recipe: Recipe) -> list[str]:
-    model = recipe.params["model"]
-    if not isinstance(model, str) or not always_thinks(model):
-        return []
-    return [f"{model} always thinks, which is output, too: expect more than the typical."]
+def _has_canary(call: Call, requests: int) -> bool:
+    return requests >= CANARY_ROWS and session.live_of(call) is Live.CANARY
+
+
+def _remarks(recipe: Recipe, scale: Scale) -> list[str]:
+    """Say what the numbers do not."""
+    notes = []
+    if thinks(recipe.params):
+        notes.append(
+            f"{recipe.params['model']} thinks before it answers, which is output, too; "
+            "thinking={'type': 'disabled'} or a low effort= makes it less, where the model allows."
+        )
+    if any(load.media for load in scale.loads.values()):
+        notes.append(
+            "An image that is not in its request counts as the largest there is, a document whose "
+            "pages cannot be seen as one page."
+        )
+    return notes

@@ -57,7 +57,7 @@ class Follower:
     """
 
     def __init__(self, run: Followed, clock: Clock) -> None:
-        self._run = run
+        self._run, self._clock = run, clock
         self._stop = threading.Event()
         self._live = LiveCard(run.card)
         self._context = contextvars.copy_context()
@@ -68,9 +68,9 @@ class Follower:
 
     def start(self) -> None:
         """Draw the card here; keep it moving from a thread until the run is over."""
-        progress = self._run.progress
+        progress = self._look()
         self._show(progress)
-        if progress.is_over:
+        if _is_last(progress):
             return
         self._leave_cells = after_each_cell(self._after_cell)
         name = f"card of run {self._run.id}"
@@ -97,7 +97,7 @@ class Follower:
     def _follow(self) -> None:
         try:
             while not self._stop.wait(SECONDS_BETWEEN_UPDATES):
-                obey(self._live, self._run)
+                obey(self._live, self._run, self._clock.monotonic())
                 progress = self._look()
                 self._show(progress)
                 if _is_last(progress):

@@ -376,6 +376,18 @@ def tally(values: Any, most: int) -> pd.DataFrame:
 QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "most": 1.0}
 
 
+def are_flags(df: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Tell whether some columns hold nothing but true and false."""
+    return all(str(df[name].dtype) in {"boolean", "bool"} for name in columns)
+
+
+def tally_flags(df: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return in how many rows each of some columns is true, as `tally` does."""
+    rows = [int(df[name].fillna(value=False).sum()) for name in columns]
+    table = pd.DataFrame({"answer": pd.array([*columns], dtype=STRING), "rows": rows})
+    return table.sort_values("rows", ascending=False, kind="stable", ignore_index=True)
+
+
 def quantiles(df: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return quantiles of some columns: ``kind``, ``quantile`` (string) and ``value`` (float64)."""
     rows = [

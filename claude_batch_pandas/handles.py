@@ -6,7 +6,8 @@ A `Run` remembers nothing that the ledger does not: closing the notebook loses n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+import contextlib
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from claude_batch_pandas import accounts, deadlines, frames, money, report
 from claude_batch_pandas.acts import Acts
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
+from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.joining import Join
 from claude_batch_pandas.looks import Looks
 from claude_batch_pandas.loops import check_loop
 from claude_batch_pandas.matching import Matched
-from claude_batch_pandas.progress import Hook, Throttle, measure
+from claude_batch_pandas.progress import Hook, Watch, measure
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.workers import Crew, Worker
@@ -60,6 +61,8 @@ class Run(Acts, Looks):
             engine.outputs[run_id] = asked.output  # with its Python types, which the disk has not
         self._join = Join(engine, asked, frame, index, planned)
         self._worker: Worker | None = None  # kept until its end was told to somebody
+        self._failure: BaseException | None = None  # of a worker that is no longer kept
+        self._is_detached = False
         self._was_over = self.done  # before anybody here asked for anything
         self._fresh: Answers | None = None  # what the closing line read, for `columns`
 
@@ -96,10 +99,11 @@ class Run(Acts, Looks):
     def progress(self) -> Progress:
         """Where the run is in numbers."""
         worker = self._worker or self._crew.at_work(self.id)
+        now = self._engine.clock.now()
         if worker is not None:
-            return worker.progress
+            return worker.progress.at(now)
         shards = self._engine.store.shards(self.id)
-        return measure(self._record, shards, self._engine.clock.now())
+        return measure(self._record, shards, now)
 
     def start(self) -> Run:
         """Begin to drive the run in this process, and return at once."""
@@ -129,25 +133,15 @@ class Run(Acts, Looks):
         if timeout is not None and not isinstance(timeout, int | float):
             msg = f"timeout must be a number of seconds, or None to wait for ever, not {timeout!r}."
             raise InputError(msg)
-        show = Throttle(self._hook(), self._engine.clock)
-        deadline = None if timeout is None else self._engine.clock.monotonic() + timeout
-        worker = self._drive()
-        try:
-            while not self._is_over(worker):
-                worker = self._drive()
-                while not worker.done.wait(SLICE_SECONDS):
-                    show(worker.progress)
-                    if deadline is not None and self._engine.clock.monotonic() >= deadline:
-                        msg = (
-                            f"Run {self.id} is not done after {timeout} s. It goes on: {self._back}"
-                        )
-                        raise WaitTimeoutError(msg)
-        except KeyboardInterrupt:
-            # The worker is not reached by an interrupt; it goes on, and so does the batch.
-            worker.abandon()
-            self._show_detached(worker, show)
-            raise KeyboardInterrupt(self._detached) from None
-        self._close(worker, show)
+        clock = self._engine.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        with self._watched() as watch:
+            for worker in self._slices(watch):
+                if deadline is not None and clock.monotonic() >= deadline:
+                    msg = f"Run {self.id} is not done after {timeout} s. It goes on: {self._back}"
+                    raise WaitTimeoutError(msg)
+                worker.done.wait(SLICE_SECONDS)
+            self._close(watch)
         return self
 
     def __await__(self) -> Generator[Any, None, pd.DataFrame]:
@@ -155,19 +149,10 @@ class Run(Acts, Looks):
 
     async def _result_async(self) -> pd.DataFrame:
         check_loop()
-        worker = self._drive()
-        show = Throttle(self._hook(), self._engine.clock)
-        try:
-            while not self._is_over(worker):
-                worker = self._drive()
-                while not worker.done.is_set():
-                    show(worker.progress)
-                    await asyncio.sleep(SLICE_SECONDS)
-        except asyncio.CancelledError:
-            worker.abandon()
-            self._show_detached(worker, show)
-            raise asyncio.CancelledError(self._detached) from None
-        self._close(worker, show)
+        with self._watched() as watch:
+            for _ in self._slices(watch):
+                await asyncio.sleep(SLICE_SECONDS)
+            self._close(watch)
         return self._joined(self._join.frame)
 
     def result(
@@ -285,19 +270,37 @@ class Run(Acts, Looks):
             f"Come back: {self._back}"
         )
 
-    def _hook(self) -> Hook:
-        """Return a display of this run."""
-        hook = self._make_hook()
-        bind = getattr(hook, "bind", None)
-        if bind is not None:
-            bind(self)
-        return hook
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[Watch]:
+        """Show the run to whoever waits, to the end of the waiting, however it ends."""
+        self._drive()
+        watch = Watch(self._make_hook(), self, self._engine.clock)
+        try:
+            yield watch
+        except (KeyboardInterrupt, asyncio.CancelledError) as stop:
+            # The worker is not reached by an interrupt; it goes on, and so does the batch.
+            if self._worker is not None:
+                self._worker.abandon()
+            watch.end(self._left)
+            raise type(stop)(self._detached) from None
+        except BaseException as error:
+            watch.end(
+                str(error) if isinstance(error, BatchError) else f"stopped: {type(error).__name__}"
+            )
+            raise
 
-    def _show_detached(self, worker: Worker, show: Throttle) -> None:
-        show(replace(worker.progress, summary=self._left))
+    def _slices(self, watch: Watch) -> Iterator[Worker]:
+        """Yield the worker for every slice of waiting, until there is nothing to wait for."""
+        worker = self._drive()
+        while not self._is_over(worker):
+            worker = self._drive()
+            while not worker.done.is_set():
+                watch(self.progress)
+                yield worker
 
     def _drive(self) -> Worker:
         self._refuse_gone()
+        self._is_detached = False
         if self._worker is None:
             self._worker = self._crew.drive(self.id, self._engine)
         return self._worker
@@ -332,18 +335,18 @@ class Run(Acts, Looks):
         self._worker = None
         return False
 
-    def _close(self, worker: Worker, show: Throttle) -> None:
+    def _close(self, watch: Watch) -> None:
         """Raise what stopped the worker, or show the closing line."""
-        self._worker = None
-        if worker.failure is not None:
-            show(worker.progress)
-            raise worker.failure
+        watch.progress, worker, self._worker = self.progress, self._worker, None
+        self._failure = None if worker is None else worker.failure
+        if self._failure is not None:
+            raise self._failure
         if not self.done:
-            self._show_detached(worker, show)
             msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
             raise WaitTimeoutError(msg)
         line, self._fresh = accounts.closing_line(self._record, self._engine, self._was_over)
-        show(replace(worker.progress, state=RunState.ENDED, summary=line))
+        watch.progress = replace(watch.progress, state=RunState.ENDED)
+        watch.end(line)
 
     def _joined(self, df: Any, matched: Matched | None = None) -> pd.DataFrame:
         """Return the answers joined to a frame; without one, as they were planned."""

@@ -12,8 +12,8 @@ from typing import Any
 from claude_batch_pandas import catalog, money
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.markup import NO_MATH, PRE, images_html, shown
-from claude_batch_pandas.records import RunRecord, Shard
+from claude_batch_pandas.markup import NO_MATH, PRE, request_html, shown
+from claude_batch_pandas.records import RunRecord, Shard, ShardState
 from claude_batch_pandas.requests import params_of
 from claude_batch_pandas.resending import requests_in
 from claude_batch_pandas.results import Result
@@ -66,14 +66,19 @@ class Inspection:
     def html(self, position: int) -> str:
         """Return one row as HTML."""
         head, told, *parts = self._parts(position)
-        shown = "".join(_pre(name, text) for name, text in parts)
-        shown += images_html(self._request(position))
+        request = self._request(position)
+        sent = _line(request) if isinstance(request, str) else request_html(request)
         facts = f"<div><strong>{escape(head[1])}</strong></div><div>{escape(told[1])}</div>"
-        return f'<div class="cbp-row {NO_MATH}">{facts}{shown}</div>'
+        answered = "".join(_pre(name, text) for name, text in parts)
+        return f'<div class="cbp-row {NO_MATH}">{facts}{sent}{answered}</div>'
 
     def text(self, position: int) -> str:
         """Return one row as text."""
-        return "\n".join(f"{name}: {text}" for name, text in self._parts(position))
+        head, told, *parts = self._parts(position)
+        request = self._request(position)
+        sent = request if isinstance(request, str) else shown(request)
+        whole = [head, told, ("sent", sent), *parts]
+        return "\n".join(f"{name}: {text}" for name, text in whole)
 
     def _parts(self, position: int) -> list[tuple[str, str]]:
         """Return what is told of a row: names and texts."""
@@ -82,7 +87,6 @@ class Inspection:
         parts = [
             ("row", f"{position} ({label}): {result.status}"),
             ("cost", _counts(result)),
-            ("sent", self._sent(position)),
         ]
         parts += [("answer", visible(result.text))] if result.text is not None else []
         parts += [("error", visible(result.error))] if result.error is not None else []
@@ -103,17 +107,16 @@ class Inspection:
         count = min(FIRST_ROWS, len(self))
         return f"The first {count} of {len(self):,} rows of run {self.record.id}."
 
-    def _sent(self, position: int) -> str:
-        request = self._request(position)
-        return request if isinstance(request, str) else shown(request)
-
     def _request(self, position: int) -> Any:
         """Return the request of a row as it was sent last, or why there is none."""
         origin = self._answers.origins[position]
-        if origin.shard < 0:
+        if origin.shard < 0 or self._was_withdrawn(origin.run_id, origin.shard):
             return NEVER
         line = self._line(position, origin.run_id, origin.shard)
         return GONE if line is None else json.loads(params_of(line))
+
+    def _was_withdrawn(self, run_id: str, number: int) -> bool:
+        return self.engine.store.shard(run_id, number).state is ShardState.WITHDRAWN
 
     def _line(self, position: int, run_id: str, number: int) -> bytes | None:
         spool, store = self.engine.spool, self.engine.store

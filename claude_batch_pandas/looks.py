@@ -29,6 +29,8 @@ class Looks:
     _join: Join
     _worker: Worker | None
     _was_over: bool
+    _is_detached: bool
+    _failure: BaseException | None
     _tally: accounts.Tally | None = None  # for the card
     _foreseen: str | None = None
 
@@ -62,7 +64,7 @@ class Looks:
         if not widgets.in_notebook():
             print(self)  # noqa: T201 - as a person asked
             return
-        if not self.progress.is_over:
+        if not self.progress.is_over and not self._is_detached:
             self._drive()
         following.Follower(self, self._engine.clock).start()
 
@@ -88,13 +90,15 @@ class Looks:
         still = rows.first_html()
         widgets.Pages([ALL, *rows.statuses], rows.find, rows.html, still).show()
 
-    def plot(self, what: str = "answers") -> Plot:
+    def plot(self, what: str = "answers", column: str | None = None) -> Plot:
         """Draw something about the run, with the extra ``plots``.
 
         Parameters
         ----------
         what : {"answers", "tokens", "dollars", "shards"}
             How often each answer was given; tokens or US dollars per row; when each shard ran.
+        column : str, optional
+            Of several columns of answers, which. Default: the first; of several labels, all.
 
         Returns
         -------
@@ -110,8 +114,9 @@ class Looks:
 
         self._refuse_gone()
         plots.check(what)
+        fields = [field.name for field in self._engine.reader().output(self._record).fields]
         makers = {
-            "answers": lambda: plots.answers(self.columns()),
+            "answers": lambda: plots.answers(self.columns(), fields, column),
             "tokens": lambda: plots.tokens(self.details()),
             "dollars": lambda: plots.dollars(self.details()),
             "shards": lambda: plots.shards(accounts.timeline(self._record, self._engine)),
@@ -127,6 +132,8 @@ class Looks:
     def card(self, progress: Progress, *, is_waited_for: bool = False) -> Card:
         """Return what the run's card shows of a progress."""
         record = self._record
+        if progress.state is RunState.PURGED:
+            return Card(progress, record.model)
         if self._tally is None:
             self._tally = accounts.Tally(self.id, self._engine)
             self._foreseen = accounts.foreseen(record, self._engine)
@@ -144,12 +151,15 @@ class Looks:
         if not any(shard.state is ShardState.COLLECTED for shard in shards):
             return "<p>No results are here yet.</p>"
         told = "run.result(partial=True) gives what is here so far."
-        table: str = self.columns(self._join.planned).head(HEAD_ROWS).to_html(notebook=True)
-        return f"<p>{told}</p>{table}"
+        whole = self.columns(self._join.planned)
+        status = f"{self._record.output}_status"
+        here = whole[whole[status] != "processing"]
+        table: str = here.head(HEAD_ROWS).to_html(notebook=True)
+        return f"<p>{len(here):,} of {len(whole):,} rows are here; {told}</p>{table}"
 
     def parting(self) -> str:
         """Return why this process does not follow the run any more; empty while it does."""
         if self._crew.at_work(self.id) is not None:
             return ""
-        failure = None if self._worker is None else self._worker.failure
+        failure = self._failure if self._worker is None else self._worker.failure
         return self._left if failure is None else str(failure)

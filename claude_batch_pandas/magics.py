@@ -10,7 +10,6 @@ from IPython.core.magic import (
     cell_magic,
     line_magic,
     magics_class,
-    needs_local_scope,
     no_var_expand,
 )
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 NAME = "claude_batch"
-USES = "%claude_batch runs | show ID | cancel ID | costs [day|model|run|key ...]"
+QUOTES = ("'", '"')
+USES = "%claude_batch runs | show ID | cancel ID | costs [day|model|run|key|origin ...]"
 
 
 @magics_class
@@ -42,14 +42,21 @@ class BatchMagics(Magics):
     @argument("--replace", action="store_true", help="Rewrite the new columns when they exist.")
     @argument("--wait", dest="wait", action="store_true", default=True, help="Wait (default).")
     @argument("--no-wait", dest="wait", action="store_false", help="Return the run at once.")
-    @needs_local_scope
     @no_var_expand
     @cell_magic
-    def claude_batch(self, line: str, cell: str, local_ns: dict[str, Any] | None = None) -> Any:
+    def claude_batch(self, line: str, cell: str) -> Any:
         """Ask Claude about every row of a frame; the cell is the template, braces and all."""
-        given = parse_argstring(self.claude_batch, line)
+        try:
+            given = parse_argstring(self.claude_batch, line)
+        except ValueError as error:  # a quotation that does not end
+            raise UsageError(str(error)) from None
         assert self.shell is not None, "a magic is run by a shell"
-        names = {**self.shell.user_ns, **(local_ns or {})}
+        names = self.shell.user_ns
+        for name, value in vars(given).items():
+            setattr(given, name, _unquoted(value))
+        if given.to is not None and not given.to.isidentifier():
+            msg = f"--to needs the name of a variable, not {given.to!r}."
+            raise UsageError(msg)
         if given.frame not in names:
             msg = f"There is no variable {given.frame!r}. Name a DataFrame or a Series."
             raise UsageError(msg)
@@ -58,7 +65,7 @@ class BatchMagics(Magics):
             "output": given.output,
             "model": given.model,
             "max_tokens": given.max_tokens,
-            "system": _unquoted(given.system),
+            "system": given.system,
             "votes": given.votes,
             "replace": given.replace,
         }
@@ -93,11 +100,10 @@ class BatchMagics(Magics):
         raise UsageError(msg)
 
 
-def _unquoted(text: str | None) -> str | None:
+def _unquoted(value: Any) -> Any:
     """Return an argument without the quotes around it, which IPython leaves there."""
-    quotes = ("'", '"')
-    is_quoted = text is not None and len(text) > 1 and text[0] == text[-1] and text[0] in quotes
-    return text[1:-1] if text is not None and is_quoted else text
+    is_quoted = isinstance(value, str) and len(value) > 1 and value[0] == value[-1] in QUOTES
+    return value[1:-1] if is_quoted else value
 
 
 def load(shell: InteractiveShell) -> None:

@@ -36,6 +36,32 @@ def _short(part: Any) -> Any:
     return part
 
 
+def request_html(request: Any) -> str:
+    """Return a request as people read it: its texts with their lines, its images, and the JSON."""
+    said = "".join(
+        f'<div>{escape(visible(role))}</div><pre style="{PRE}">{escape(visible(text))}</pre>'
+        for role, text in _spoken(request)
+    )
+    whole = f'<pre style="{PRE}">{escape(shown(request))}</pre>'
+    return f"{said}{images_html(request)}<details><summary>JSON</summary>{whole}</details>"
+
+
+def _spoken(request: Any) -> Iterator[tuple[str, str]]:
+    """Yield who says what in a request: its system prompt, then its turns."""
+    turns = [{"role": "system", "content": request.get("system")}, *request.get("messages", [])]
+    for turn in turns:
+        content = turn.get("content") or []
+        blocks = [{"text": content}] if isinstance(content, str) else content
+        for block in blocks:
+            text = block.get("text")
+            kind = str(block.get("type", "text"))
+            source = block.get("source")
+            if isinstance(text, str):
+                yield str(turn.get("role")), text
+            elif isinstance(source, Mapping) and not _is_shown(source):
+                yield str(turn.get("role")), f"({kind}, {source.get('type')}; see the JSON)"
+
+
 def images_html(request: Any) -> str:
     """Return the images that a request carries; none is fetched from anywhere."""
     sources = [source for source in _sources(request) if _is_shown(source)]

@@ -324,7 +324,8 @@ class Planner:
         catalog.save_reasons(folder, [(str(status), why) for status, why in self._reasons])
         write_sealed(folder / catalog.RECIPE, self.renderer.recipe.dump())
         if self._shards:
-            write_sealed(folder / ESTIMATE, dump(self._scale.loads, self.outlook))
+            outlook = self.outlook._replace(live=sum(shard.live for shard in self._shards))
+            write_sealed(folder / ESTIMATE, dump(self._scale.loads, outlook))
         record = replace(
             self.record,
             scope=scope,

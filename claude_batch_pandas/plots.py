@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import frames
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.progress import duration
 from claude_batch_pandas.words import visible
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ KINDS = ("answers", "tokens", "dollars", "shards")
 MOST_BARS = 20
 LONGEST_LABEL = 40  # characters of an answer beside its bar
 BINS = 30
+BAR_POINTS = 10
 WIDTH, ROW_HEIGHT, LEAST_HEIGHT = 7.0, 0.28, 2.2  # inches
 DOTS = 110  # per inch
 TOKENS = ["input_tokens", "output_tokens", "thinking_tokens"]
@@ -83,10 +85,29 @@ def check(what: Any) -> None:
         raise InputError(INSTALL) from None
 
 
-def answers(columns: pd.DataFrame) -> Plot:
-    """Draw how often each answer was given, from the columns of a run."""
-    name = str(columns.columns[0])
-    table = frames.tally(columns.iloc[:, 0], MOST_BARS)
+def answers(columns: pd.DataFrame, fields: Sequence[str], column: str | None = None) -> Plot:
+    """Draw how often each answer was given, from the columns of a run.
+
+    Parameters
+    ----------
+    columns : pandas.DataFrame
+    fields : sequence of str
+        Those that hold answers; of several choices a row, each choice is one.
+    column : str, optional
+        Which of them. Default: the first; all of them, where they are choices.
+
+    Raises
+    ------
+    InputError
+    """
+    if column is not None and column not in fields:
+        msg = f"column must be one of {', '.join(fields)}, not {column!r}."
+        raise InputError(msg)
+    if column is None and len(fields) > 1 and frames.are_flags(columns, fields):
+        name, table = "choices", frames.tally_flags(columns, fields)
+    else:
+        name = column or fields[0]
+        table = frames.tally(columns[name], MOST_BARS)
     words = ", ".join(f"{row.answer} {row.rows:,}" for row in table.head(5).itertuples())
     rows = int(table["rows"].sum())
     summary = visible(f"{name}: {rows:,} rows with an answer; most often {words or 'none'}.")
@@ -126,15 +147,21 @@ def shards(timeline: Sequence[dict[str, Any]]) -> Plot:
     """Draw when each shard was asked for and was here, from the timeline of a run."""
     kinds = {"shard": "count", "rows": "count", "began": "time", "here": "time"}
     table = frames.table(timeline, kinds)
-    figure, axes = _figure(len(table))
+    figure, axes = _figure(min(len(table), MOST_BARS))
     start = min((shard["began"] for shard in timeline), default=0.0)
-    for place, shard in enumerate(timeline):
-        spans = [((shard["began"] - start) / 60, (shard["here"] - shard["began"]) / 60)]
-        axes.broken_barh(spans, (place - 0.4, 0.8))
-    _name_bars(axes, [str(shard["shard"]) for shard in timeline])
+    begins = [(shard["began"] - start) / 60 for shard in timeline]
+    ends = [(shard["here"] - start) / 60 for shard in timeline]
+    width = BAR_POINTS if len(table) <= MOST_BARS else 1
+    axes.hlines([shard["shard"] for shard in timeline], begins, ends, linewidth=width)
     axes.set_xlabel("minutes since the first was sent")
     axes.set_ylabel("shard")
-    return Plot(figure, table, f"{len(table):,} shards, {int(table['rows'].sum()):,} requests.")
+    axes.invert_yaxis()
+    longest = max((end - begin for begin, end in zip(begins, ends, strict=True)), default=0.0)
+    summary = (
+        f"{len(table):,} shards, {int(table['rows'].sum()):,} requests; the longest took "
+        f"{duration(60 * longest)}, all of them {duration(60 * max(ends, default=0.0))}."
+    )
+    return Plot(figure, table, summary)
 
 
 def _figure(bars: int) -> tuple[Any, Any]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TextIO
 
 from claude_batch_pandas.clock import Clock
@@ -84,6 +85,7 @@ def measure(record: RunRecord, shards: Sequence[Shard], now: float, note: str = 
         elapsed=max(0.0, now - record.created_at),
         expires_in=None if expires_at is None else max(0.0, expires_at - now),
         note=note or (record.note if record.state in over else ""),
+        measured_at=now,
     )
 
 
@@ -144,6 +146,8 @@ def duration(seconds: float) -> str:
 class Throttle:
     """Hands progress on to a hook: at most twice a second, only on change, never an error.
 
+    After an error, only the last progress is tried again.
+
     Parameters
     ----------
     hook : Hook
@@ -161,7 +165,7 @@ class Throttle:
         now = self._clock.monotonic()
         news = _what_moves(progress)
         is_urgent = bool(progress.summary) or progress.is_over
-        if self._is_broken or news == self._last:
+        if news == self._last or (self._is_broken and not is_urgent):
             return
         if not is_urgent and now - self._shown_at < SECONDS_BETWEEN_UPDATES:
             return
@@ -169,8 +173,48 @@ class Throttle:
         try:
             self._hook(progress)
         except Exception:  # a broken display must never break a paid run
+            if not self._is_broken:
+                log.warning("Progress can no longer be shown; the run goes on.", exc_info=True)
             self._is_broken = True
-            log.warning("Progress can no longer be shown; the run goes on.", exc_info=True)
+
+
+class Watch:
+    """What whoever waits for a run sees of it, and what is clicked meanwhile.
+
+    Parameters
+    ----------
+    hook : Hook
+        One with a method ``bind`` is told the run first; one with ``obey`` is asked between two
+        drawings to do what was clicked.
+    run : Run
+    clock : Clock
+
+    Attributes
+    ----------
+    progress : Progress
+        Where the run was last seen.
+    """
+
+    def __init__(self, hook: Hook, run: Any, clock: Clock) -> None:
+        bind = getattr(hook, "bind", None)
+        if bind is not None:
+            bind(run)
+        self.progress: Progress = run.progress
+        self._clock = clock
+        self._obey: Callable[[float], None] | None = getattr(hook, "obey", None)
+        self._show = Throttle(hook, clock)
+
+    def __call__(self, progress: Progress) -> None:
+        """Show where the run is."""
+        self.progress = progress
+        self._show(progress)
+        if self._obey is not None:
+            self._obey(self._clock.monotonic())
+
+    def end(self, words: str) -> None:
+        """Show the last of it: why nobody waits any more; of a pause, its note says that."""
+        is_paused = self.progress.state in {RunState.PAUSED, RunState.PURGED}
+        self._show(self.progress if is_paused else replace(self.progress, summary=words))
 
 
 def _what_moves(progress: Progress) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ is US dollars. Nothing here knows pandas, the SDK or the disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
@@ -207,6 +207,15 @@ class Progress:
     note: str = ""  # what is being waited for, in words
     summary: str = ""  # the closing line, once ended
     dollars: Decimal | None = None
+    measured_at: float = 0.0  # seconds since 1970
+
+    def at(self, now: float) -> Progress:
+        """Return this progress some time later, when nothing but the time has moved."""
+        passed = now - self.measured_at
+        if self.is_over or not self.measured_at or passed <= 0:
+            return self
+        left = None if self.expires_in is None else max(0.0, self.expires_in - passed)
+        return replace(self, elapsed=self.elapsed + passed, expires_in=left, measured_at=now)
 
     @property
     def is_over(self) -> bool:

@@ -120,10 +120,13 @@ class Report:
 
     @property
     def _reasons(self) -> list[tuple[str, int]]:
-        return [
+        told = [
             (f"{why} (first at position {first})", count)
-            for why, (count, first) in list(self.errors.items())[:MOST_ERRORS]
+            for why, (count, first) in self.errors.items()
         ]
+        rest = told[MOST_ERRORS:]
+        others = [(f"for {len(rest):,} other reasons", sum(count for _, count in rest))]
+        return told[:MOST_ERRORS] + (others if rest else [])
 
     def _repr_html_(self) -> str:
         facts = [(name, f"{count:,}") for name, count in self._counts]

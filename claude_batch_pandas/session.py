@@ -95,12 +95,12 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
             call.shard_size,
             engine.max_in_flight,
             indexes.digest(data.index),
-            live or _canary(call),
+            live or live_of(call),
             engine.store.has_passed,
             outlook_of(recipe, call),
         )
         run_id = settle(planner.plan(), engine, index)
-        _apply(call, engine, run_id, live or _canary(call))
+        _apply(call, engine, run_id, live or live_of(call))
     if asks and (words := _retirement(recipe, desk)):
         warn(words)
     if renderer.remark:
@@ -227,7 +227,8 @@ def _let_go(engine: Engine, run_id: str) -> None:
             engine.store.mark_unlive(shard, lost=False)
 
 
-def _canary(call: Call) -> Live:
+def live_of(call: Call) -> Live:
+    """Return what a call wants to be asked at once."""
     betas = (call.params or {}).get("betas", ())
     wants = options.canary if call.canary is None else call.canary
     wants = wants and LONG not in betas  # which batches alone take

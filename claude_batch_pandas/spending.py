@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import accounts, frames, money, session
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.records import RunRecord, RunState
+from claude_batch_pandas.records import RowStatus, RunRecord, RunState
 from claude_batch_pandas.report import TOKENS
 from claude_batch_pandas.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = ("day", "model", "run", "key")
+KINDS = ("day", "model", "run", "key", "origin")
 SUMS = {
     "rows": "count",
     **dict.fromkeys(TOKENS, "count"),
@@ -41,6 +41,7 @@ class Spent:
 
     def add(self, results: Sequence[Result]) -> None:
         """Count the results of some requests in."""
+        results = [result for result in results if result.status is not RowStatus.PROCESSING]
         bill, live = money.bill(results), money.bill(results, as_live=True)
         self.rows += len(results)
         self.dollars += bill.dollars
@@ -49,6 +50,11 @@ class Spent:
         for result in results:
             for kind in TOKENS if result.usage is not None else ():
                 self.tokens[kind] += getattr(result.usage, kind) or 0
+
+    def add_twice(self, bill: money.Bill) -> None:
+        """Count in what was paid a second time, for an answer that nobody needed."""
+        self.dollars += bill.dollars
+        self.unpriced += bill.unpriced
 
     def row(self) -> dict[str, Any]:
         """Return the sums as columns."""
@@ -69,17 +75,18 @@ def costs(by: str | Sequence[str] = "day") -> pd.DataFrame:
 
     Parameters
     ----------
-    by : {"day", "model", "run", "key"} or list of them, default "day"
+    by : {"day", "model", "run", "key", "origin"} or list of them, default "day"
         The day (ISO 8601, local) on which a run was made; the model that answered; the run's id;
-        the workspace of the key, or a keyed fingerprint where the API names none.
+        the workspace of the key, or a keyed fingerprint where the API names none; the server,
+        since an emulator on this machine is one, too.
 
     Returns
     -------
     pandas.DataFrame
-        The groups as string columns; ``rows`` (requests, each attempt) and tokens by kind (int64);
+        The groups as string columns; ``rows`` (results, of each attempt) and tokens by kind (int64);
         US dollars (float64): ``dollars`` paid, ``live_dollars`` that the Messages API would have
-        cost, ``saved_dollars``; and ``unpriced_rows``, whose price is unknown and which are in none
-        of the sums.
+        cost, ``saved_dollars``; and ``unpriced_rows``, whose price is unknown and whose dollars are
+        in none of the sums.
 
     Raises
     ------
@@ -94,9 +101,10 @@ def costs(by: str | Sequence[str] = "day") -> pd.DataFrame:
         raise InputError(msg)
     engine = session.build_engine(None)
     groups: dict[tuple[str, ...], Spent] = {}
-    for names, results in _parts(engine):
-        group = tuple(names[kind] for kind in kinds)
-        groups.setdefault(group, Spent()).add(results)
+    for names, results, twice in _parts(engine):
+        spent = groups.setdefault(tuple(names[kind] for kind in kinds), Spent())
+        spent.add(results)
+        spent.add_twice(twice)
     rows = [
         {**dict(zip(kinds, group, strict=True)), **spent.row()}
         for group, spent in sorted(groups.items())
@@ -104,14 +112,22 @@ def costs(by: str | Sequence[str] = "day") -> pd.DataFrame:
     return frames.table(rows, {**dict.fromkeys(kinds, "text"), **SUMS})
 
 
-def _parts(engine: Engine) -> Iterator[tuple[dict[str, str], list[Result]]]:
-    """Yield the requests that each run sent itself, by the model that answered."""
+def _parts(engine: Engine) -> Iterator[tuple[dict[str, str], list[Result], money.Bill]]:
+    """Yield what each run sent itself, by the model that answered, and what it paid twice."""
     for record in engine.store.runs():
         if record.state is RunState.PURGED or not engine.spool.folder(record.id).is_dir():
             continue
-        names = {"day": _day(record), "run": record.id, "key": record.scope.workspace}
-        for model, results in _by_model(accounts.own(record, engine), record.model).items():
-            yield {**names, "model": model}, results
+        names = {
+            "day": _day(record),
+            "run": record.id,
+            "key": record.scope.workspace,
+            "origin": record.scope.origin,
+        }
+        by_model = _by_model(accounts.own(record, engine), record.model)
+        twice = accounts.twice(record, engine)  # of the model that was asked
+        for model in sorted({record.model, *by_model} if twice.dollars else by_model):
+            bill = twice if model == record.model else money.Bill(Decimal(0), 0)
+            yield {**names, "model": model}, by_model.get(model, []), bill
 
 
 def _by_model(results: Iterable[Result], asked: str) -> dict[str, list[Result]]:

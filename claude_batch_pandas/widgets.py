@@ -11,15 +11,20 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from claude_batch_pandas.cards import Card
+from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.records import Progress
+from claude_batch_pandas.words import visible
 
 NO_MATH = ("mathjax_ignore", "tex2jax_ignore")  # classes of what MathJax leaves alone
 HTML, TEXT = "text/html", "text/plain"
 DETACH, CANCEL, PARTIAL = "Detach", "Cancel", "Fetch partial"
 SURE = "Cancel? Click again"
+SURE_AFTER, SURE_UNTIL = 0.5, 10.0  # seconds between the two clicks; a double click is one
+NEVER = float("-inf")
 STEPS = {"Back": -1, "Next": 1}
 PAGES = "The rows of a run, one page each; a live notebook shows them."
 NO_ROWS = "<p>No row is like that.</p>"
@@ -78,6 +83,7 @@ class LiveCard:
         self._html: Any = None
         self._box: Any = None
         self._extra: Any = None
+        self._asked_at = NEVER
         self.wants = {name: threading.Event() for name in BUTTONS}
 
     def __call__(self, progress: Progress) -> None:
@@ -98,6 +104,37 @@ class LiveCard:
         """Show something below the card, as long as it is live."""
         if self._extra is not None:
             self._extra.value = html
+
+    def taken(self, now: float) -> list[str]:
+        """Return what was clicked since, and forget it; a cancel is asked for once more.
+
+        Parameters
+        ----------
+        now : float
+            Seconds: the second click has to come some time after the first, and not too late.
+        """
+        clicked = [name for name, wanted in self.wants.items() if wanted.is_set()]
+        for name in clicked:
+            self.wants[name].clear()
+        asked = now - self._asked_at
+        if CANCEL not in clicked:
+            if asked >= SURE_UNTIL:
+                self._ask(NEVER)
+        elif asked >= SURE_UNTIL:
+            self._ask(now)
+            clicked.remove(CANCEL)
+        elif asked < SURE_AFTER:
+            clicked.remove(CANCEL)
+        else:
+            self._ask(NEVER)
+        return clicked
+
+    def _ask(self, now: float) -> None:
+        """Ask from now on whether to cancel, or no more."""
+        if self._asked_at != now and self._box is not None:
+            _, row, _ = self._box.children
+            row.children[list(BUTTONS).index(CANCEL)].description = CANCEL if now == NEVER else SURE
+        self._asked_at = now
 
     def _show(self, content: Any) -> None:
         from IPython import display as ipython
@@ -128,12 +165,8 @@ class LiveCard:
             self._box.add_class(name)
 
     def _clicked(self, button: Any) -> None:
-        """Note what was clicked; a cancel asks once more."""
-        if button.description == CANCEL:
-            button.description = SURE
-            return
-        name = CANCEL if button.description == SURE else button.description
-        self.wants[name].set()
+        """Note what was clicked; any more could be on a thread that is not ours."""
+        self.wants[CANCEL if button.description == SURE else button.description].set()
 
     def _settle(self, card: Card) -> None:
         """Leave the last card in the widget, and nothing else of it.
@@ -165,24 +198,36 @@ class CellCard:
         self._live = LiveCard(lambda progress: run.card(progress, is_waited_for=True))
 
     def __call__(self, progress: Progress) -> None:
-        """Draw the card, and do what was clicked."""
-        if self._live is None:
-            return
-        self._live(progress)
-        obey(self._live, self._run)
+        """Draw the card."""
+        if self._live is not None:
+            self._live(progress)
+
+    def obey(self, now: float) -> None:
+        """Do what was clicked."""
+        if self._live is not None:
+            obey(self._live, self._run, now)
 
 
-def obey(live: LiveCard, run: Any) -> None:
-    """Do what was clicked on a card."""
+def obey(live: LiveCard, run: Any, now: float) -> None:
+    """Do what was clicked on a card; what cannot be done is told below it.
+
+    Parameters
+    ----------
+    live : LiveCard
+    run : Run
+    now : float
+        Seconds of a clock that never goes back.
+    """
     acts = {
         CANCEL: run.cancel,
         DETACH: run.detach,
         PARTIAL: lambda: live.add(run.preview_html()),
     }
-    for name, wanted in live.wants.items():
-        if wanted.is_set():
-            wanted.clear()
+    for name in live.taken(now):
+        try:
             acts[name]()
+        except BatchError as error:
+            live.add(f"<p>{escape(visible(str(error)))}</p>")
 
 
 class Pages:

@@ -7,15 +7,17 @@ import io
 from decimal import Decimal
 from typing import Any
 
+import anthropic
 import orjson
 import pandas as pd
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import models
-from claude_batch_pandas.emulator import Emulator
+from claude_batch_pandas.emulator import Emulator, Rule, serve
 from claude_batch_pandas.estimates import (
     GUESS,
     SAMPLE,
@@ -103,7 +105,7 @@ def test_golden_dollars() -> None:
     assert found.dollars.expected == Decimal("0.05") + Decimal("0.025")
     assert found.dollars.live == Decimal("0.10") + Decimal("0.05")
     assert found.dollars.high == Decimal("0.05") * Decimal("1.3") + Decimal("1.00")
-    assert found.dollars.low == Decimal("0.05") * Decimal("0.7") + Decimal("0.0125")
+    assert found.dollars.low == Decimal("0.05") * Decimal("0.7") + Decimal("0.00025")
 
 
 def test_long_prompts_are_dearer() -> None:
@@ -155,7 +157,7 @@ def test_a_sample_tells_its_error() -> None:
     same = [Counted(Load(1, size, 0, 0), size // 4) for size in (400, 800, 4_000)]
     assert Rate.of(same) == Rate(0.25, 0.0, 3)
     spread = [Counted(Load(1, 400, 0, 0), tokens) for tokens in (90, 110)]
-    assert Rate.of(spread).error == pytest.approx(2 * 10 * 2 / 200 * (2**0.5) / (2**0.5), rel=0.5)
+    assert Rate.of(spread).error == pytest.approx(2 * (10 * 2**0.5) / 2**0.5 / 100)
     assert Rate.of(same[:1]) == Rate(0.25, GUESS, 1)
     assert Rate.of([]) == Rate()
     assert Rate.of([Counted(Load(1, 400, 100, 0), 200)]).tokens == 0.25  # without the image's
@@ -253,9 +255,46 @@ def test_verbs_and_models_by_row(frame: pd.DataFrame, client: Any) -> None:
     assert mixed.dollars.expected > words.dollars.expected
 
 
-def test_a_model_that_always_thinks_is_told_of(frame: pd.DataFrame) -> None:
+def test_thinking_is_output_and_told_of(frame: pd.DataFrame) -> None:
+    """The newer models think unless they are told not to."""
     found = frame.claude.estimate("{text}", model="claude-opus-5-5", offline=True)
-    assert any("always thinks" in note for note in found.notes)
+    assert any("thinks before it answers" in note for note in found.notes)
+    off = frame.claude.estimate("{text}", thinking={"type": "disabled"}, offline=True)
+    assert not any("thinks" in note for note in off.notes)
+    on = frame.claude.estimate("{text}", offline=True)
+    assert on.output_tokens > off.output_tokens
+
+
+def test_the_low_is_a_low(client: Any) -> None:
+    """Answers of a word cost less than typical ones, and not less than that."""
+    df: Any = pd.DataFrame({"text": [f"Answer yes or no. {i}" for i in range(30)]})
+    rule = Rule(outcome="succeeded", text="yes")
+    with serve(emulator=Emulator(rules=[rule], duration=0.0)) as url:
+        own = anthropic.Anthropic(base_url=url, api_key="none")
+        found = df.claude.estimate("{text}", client=own)
+        run = df.claude.submit("{text}", client=own, canary=False).wait()
+    assert found.dollars is not None
+    assert found.dollars.low <= run.report().bill.dollars <= found.dollars.high
+
+
+def test_a_canary_is_in_the_estimate(frame: pd.DataFrame, client: Any) -> None:
+    """One of 60 requests at twice the price."""
+    without = frame.claude.estimate("{text}", client=client, canary=False).dollars
+    found = frame.claude.estimate("{text}", client=client, canary=True).dollars
+    assert without is not None
+    assert found is not None
+    assert found.high == without.high * (1 + Decimal(1) / 60)
+
+
+def test_files_are_weighed_and_not_sent(client: Any, emulator: Emulator) -> None:
+    """As if they stood in the requests."""
+    df: Any = pd.DataFrame({"photo": [PIL.Image.new("L", (280, 280), i) for i in range(3)]})
+    asked = ["What is it?", cbp.image("photo")]
+    plain = df.claude.estimate(asked, client=client)
+    found = df.claude.estimate(asked, upload=True, client=client)
+    assert found.input_tokens == plain.input_tokens
+    assert found.counted == 3
+    assert any(note.startswith("With upload=True") for note in found.notes)
 
 
 def test_an_empty_frame_costs_nothing(client: Any) -> None:

@@ -69,7 +69,7 @@ def test_a_card_says_when_nobody_follows_any_more(
     """Else it would stand there as if the run was looked after."""
     with serve(emulator=Emulator(duration=600.0)) as found:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", found)
-        _, first, *_ = play([BEGIN, "run", "run.detach();", FOLLOW], jupyter)
+        _, first, *_ = play([BEGIN, "run", "run.detach()", FOLLOW], jupyter)
     (card,) = first
     assert "application/vnd.jupyter.widget-view+json" not in card
     assert "detached from run " in card["text/html"]

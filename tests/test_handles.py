@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -15,6 +15,7 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
+from claude_batch_pandas.exceptions import WaitTimeoutError
 from tests.conftest import JumpingClock
 from tests.test_reconciling import whole
 
@@ -217,6 +218,44 @@ def test_await_gives_the_columns(frame: pd.DataFrame, connect: Connect) -> None:
 
     for i, out in enumerate(outs):
         assert out[f"a{i}"].tolist() == [f"[simulated] {i}: row {k}" for k in range(6)]
+
+
+def test_a_timeout_ends_what_is_shown(frame: pd.DataFrame, connect: Connect) -> None:
+    """Nobody waits any more, so nothing may look as if somebody did."""
+    seen: list[Any] = []
+    emulator = Emulator(duration=10_000.0)
+    client = connect(emulator)
+    run = frame.claude.submit("{text}", client=client, progress=seen.append)
+    with pytest.raises(WaitTimeoutError, match="is not done after 5 s"):
+        run.wait(5)
+    assert "is not done after 5 s. It goes on: " in seen[-1].summary
+    run.detach()
+
+
+def test_clicks_are_obeyed_between_two_looks_at_the_api(
+    frame: pd.DataFrame, connect: Connect
+) -> None:
+    """Not only when there is news."""
+
+    class Display:
+        obeyed: ClassVar[list[float]] = []
+
+        def bind(self, run: Any) -> None:
+            self.run = run
+
+        def __call__(self, progress: Any) -> None:
+            self.progress = progress
+
+        def obey(self, now: float) -> None:
+            self.obeyed.append(now)
+            if len(self.obeyed) == 3:
+                self.run.cancel()
+
+    client = connect(Emulator(duration=10_000.0))
+    run = frame.claude.submit("{text}", client=client, progress=Display())
+    out = run.result()
+    assert set(out["answer_status"]) == {"canceled"}
+    assert len(Display.obeyed) >= 3
 
 
 def test_cancelling_the_task_detaches(frame: pd.DataFrame, connect: Connect) -> None:

@@ -51,8 +51,14 @@ def test_a_result_can_have_a_name(shell: Any) -> None:
     assert len(run.result()) == 2
 
 
-def test_a_variable_of_a_function_is_found(shell: Any) -> None:
-    """And so is a Series."""
+def test_quotes_are_no_part_of_an_argument(shell: Any, emulator: Emulator) -> None:
+    line = "df -o 'my intent' -m 'claude-haiku-5-5' --to \"out\""
+    shell.run_cell_magic("claude_batch", line, "{text}")
+    assert "my intent_status" in shell.user_ns["out"].columns
+    assert emulator.batches[0].requests[0]["params"]["model"] == "claude-haiku-5-5"
+
+
+def test_a_series_can_be_asked_about(shell: Any) -> None:
     shell.user_ns["s"] = pd.Series(["x"])
     assert len(shell.run_cell_magic("claude_batch", "s", "{value}")) == 1
 
@@ -77,6 +83,8 @@ def test_a_line_tells_of_runs(shell: Any) -> None:
         ("df", "{texts}", r"columns that the DataFrame lacks: 'texts'.*Did you mean 'text'"),
         ("", "{text}", "the following arguments are required: frame"),
         ("df --max-tokens many", "{text}", "invalid int value: 'many'"),
+        ("df --to 1x", "{text}", "--to needs the name of a variable, not '1x'"),
+        ("df --system 'oops", "{text}", "No closing quotation"),
         ("df --frobnicate", "{text}", "unrecognized arguments: --frobnicate"),
     ],
 )

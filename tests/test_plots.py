@@ -54,6 +54,23 @@ def test_answers_are_no_formulas_and_need_no_font(client: Any) -> None:
     assert "\x1b" not in plot.summary
 
 
+def test_of_several_columns_one_is_drawn(client: Any) -> None:
+    """Each label of a row is a choice; the fields of a schema are drawn by name."""
+    frame: Any = pd.DataFrame({"text": [f"row {i} a b" for i in range(6)]})
+    several = frame.claude.submit(
+        "text", verb="classify", labels=["a", "b"], multi=True, client=client
+    ).wait()
+    drawn = several.plot().table.set_index("answer")["rows"]
+    out = several.result()
+    assert {name: int(out[name].sum()) for name in drawn.index} == drawn.to_dict()
+    assert len(drawn) == 2
+    schema = {"city": str, "people": int}
+    typed = frame.claude.submit("{text}", schema=schema, output="place", client=client).wait()
+    assert typed.plot(column="people").summary.startswith("people: ")
+    with pytest.raises(cbp.InputError, match="column must be one of city, people, not 'town'"):
+        typed.plot(column="town")
+
+
 def test_a_run_without_answers_can_be_drawn(client: Any) -> None:
     frame: Any = pd.DataFrame({"text": [None, None]})
     run = frame.claude.submit("{text}", client=client).wait()

@@ -18,6 +18,7 @@ from nbclient import NotebookClient
 from claude_batch_pandas import displays
 from claude_batch_pandas.cards import Card
 from claude_batch_pandas.emulator import Emulator, serve
+from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.progress import WORDS, Lines
 from claude_batch_pandas.records import Counts, Progress, RunState
 from claude_batch_pandas.widgets import CellCard, LiveCard, in_notebook
@@ -140,11 +141,25 @@ def test_a_card_needs_nothing_but_itself() -> None:
         assert WORDS[progress.state] in html
 
 
+def test_time_goes_on_between_two_looks_at_the_api() -> None:
+    """What is waited for is known to the second, however seldom the API is asked."""
+    seen = replace(RUNNING, expires_in=100.0, measured_at=1_000.0)
+    later = seen.at(1_030.0)
+    assert (later.elapsed, later.expires_in) == (90.0, 70.0)
+    assert later.at(1_040.0) == seen.at(1_040.0)
+    assert seen.at(2_000.0).expires_in == 0
+    assert seen.at(999.0) == seen
+    over = replace(OVER, measured_at=1_000.0)
+    assert over.at(5_000.0) == over
+
+
 def test_a_waiting_cell_says_how_to_leave() -> None:
     waiting = card_of(RUNNING)._replace(is_waited_for=True)
     assert "Interrupt (the stop button) detaches; the run goes on." in waiting.html()
     assert "detaches" not in card_of(RUNNING).html()
     assert "detaches" not in card_of(OVER)._replace(is_waited_for=True).html()
+    paused = replace(RUNNING, state=RunState.PAUSED, note="no credit")
+    assert "detaches" not in card_of(paused)._replace(is_waited_for=True).html()
 
 
 class Held:
@@ -161,6 +176,8 @@ class Held:
 
     def detach(self) -> None:
         self.done.append("detach")
+        msg = "the <disk> is full"
+        raise LedgerError(msg)
 
     def preview_html(self) -> str:
         return "<p>part</p>"
@@ -172,18 +189,34 @@ def test_a_click_is_done_by_whoever_draws(cell: Cell) -> None:
     card.bind(held)
     card(RUNNING)
     cell.click("Cancel")
-    card(replace(RUNNING, elapsed=61.0))
+    card.obey(1.0)
+    cell.click("Cancel? Click again")
+    card.obey(1.2)  # a double click is one
     assert held.done == []
     cell.click("Cancel? Click again")
-    cell.click("Detach")
     assert held.done == []
-    card(replace(RUNNING, elapsed=62.0))
-    assert sorted(held.done) == ["cancel", "detach"]
+    card.obey(2.0)
+    assert held.done == ["cancel"]
     cell.click("Fetch partial")
-    card(replace(RUNNING, elapsed=63.0))
+    card.obey(3.0)
     assert cell.box.children[2].value == "<p>part</p>"
-    card(replace(RUNNING, elapsed=64.0))
-    assert len(held.done) == 2
+    cell.click("Detach")
+    card.obey(4.0)
+    card.obey(5.0)
+    assert held.done == ["cancel", "detach"]
+    assert cell.box.children[2].value == "<p>the &lt;disk&gt; is full</p>"
+
+
+def test_a_stray_click_does_not_arm_cancel_for_ever(cell: Cell) -> None:
+    held, card = Held(), CellCard()
+    card.bind(held)
+    card(RUNNING)
+    cell.click("Cancel")
+    card.obey(1.0)
+    card.obey(30.0)
+    cell.click("Cancel")
+    card.obey(31.0)
+    assert held.done == []
 
 
 def test_a_frontend_without_widgets_gets_the_card_as_html(

@@ -79,8 +79,8 @@ def open_notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable
     def opened(*cells: str) -> Notebook:
         return lab.notebook(page, [BEGIN.format(name=name), *cells])
 
-    yield opened
     PICTURES.mkdir(parents=True, exist_ok=True)
+    yield opened
     tab = tabs.pages[-1]  # a test may have closed the first
     tab.screenshot(path=PICTURES / f"{request.node.name}.png")
     tab.close()
