@@ -15,7 +15,7 @@ from claude_batch_pandas.cards import Card
 from claude_batch_pandas.clock import Clock
 from claude_batch_pandas.progress import SECONDS_BETWEEN_UPDATES, Throttle
 from claude_batch_pandas.records import Progress
-from claude_batch_pandas.widgets import LiveCard, after_each_cell, obey
+from claude_batch_pandas.widgets import LiveCard, after_each_cell, obey, thread_that_draws
 
 BROKEN = "The card of run %s stops; the run goes on."
 
@@ -74,7 +74,7 @@ class Follower:
             return
         self._leave_cells = after_each_cell(self._after_cell)
         name = f"card of run {self._run.id}"
-        threading.Thread(target=self._follow, name=name, daemon=True).start()
+        thread_that_draws(target=self._follow, name=name).start()
 
     def stop(self) -> None:
         """Let the card be."""
@@ -97,6 +97,8 @@ class Follower:
     def _follow(self) -> None:
         try:
             while not self._stop.wait(SECONDS_BETWEEN_UPDATES):
+                if getattr(threading.current_thread(), "should_exit", False):
+                    return  # a marimo cell was run again
                 obey(self._live, self._run, self._clock.monotonic())
                 progress = self._look()
                 self._show(progress)

@@ -27,6 +27,7 @@ SURE_AFTER, SURE_UNTIL = 0.5, 10.0  # seconds between the two clicks; a double c
 NEVER = float("-inf")
 STEPS = {"Back": -1, "Next": 1}
 PAGES = "The rows of a run, one page each; a live notebook shows them."
+MOST_OUTPUTS = 1000  # of a marimo cell
 NO_ROWS = "<p>No row is like that.</p>"
 BUTTONS = {
     DETACH: "Stop following in this kernel; the batches go on at the API.",
@@ -60,6 +61,28 @@ class Bundle:
 def bundle_of(card: Card) -> Bundle:
     """Return a card for whatever shows the notebook."""
     return Bundle({HTML: card.html(), TEXT: card.text()})
+
+
+class MarimoOutput:
+    """One output of a marimo cell; IPython's handle would take the place of all of them.
+
+    Parameters
+    ----------
+    content : object
+        What is shown first.
+    """
+
+    def __init__(self, content: Any) -> None:
+        # Nothing tells how many outputs a cell has; the first place that is not past them is new.
+        for self._at in range(MOST_OUTPUTS, -1, -1):
+            with contextlib.suppress(IndexError):
+                self.update(content)
+                return
+
+    def update(self, content: Any) -> None:
+        """Replace the output."""
+        marimo: Any = sys.modules["marimo"]
+        marimo.output.replace_at_index(marimo.as_html(content), self._at)
 
 
 class LiveCard:
@@ -137,13 +160,15 @@ class LiveCard:
         self._asked_at = now
 
     def _show(self, content: Any) -> None:
-        from IPython import display as ipython
-
-        show: Any = ipython
-        if self._handle is None:
-            self._handle = show.display(content, display_id=True)
-        else:
+        if self._handle is not None:
             self._handle.update(content)
+        elif self._is_static:
+            self._handle = MarimoOutput(content)
+        else:
+            from IPython import display as ipython
+
+            show: Any = ipython
+            self._handle = show.display(content, display_id=True)
 
     def _live(self, card: Card) -> Bundle:
         """Return the widget, and what stands for it where there is none."""
@@ -330,6 +355,13 @@ def in_notebook() -> bool:
         return False
     running = shell.get_ipython()
     return running is not None and hasattr(running, "kernel")
+
+
+def thread_that_draws(**how: Any) -> threading.Thread:
+    """Return a thread that can draw here; in marimo only its own can."""
+    kind: Any = sys.modules["marimo"].Thread if in_marimo() else threading.Thread
+    made: threading.Thread = kind(**how, daemon=True)
+    return made
 
 
 def in_marimo() -> bool:

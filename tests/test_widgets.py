@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import IPython.display
@@ -222,20 +223,27 @@ def test_a_stray_click_does_not_arm_cancel_for_ever(cell: Cell) -> None:
 def test_a_frontend_without_widgets_gets_the_card_as_html(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Marimo refuses ipywidgets; the card is drawn anew each time."""
+    """Marimo refuses ipywidgets; the card is drawn anew each time, beside what is there."""
+    places = ["what was there before"]
 
-    class Marimo:
-        @staticmethod
-        def running_in_notebook() -> bool:
-            return True
+    def replace_at_index(shown: Any, at: int) -> None:
+        if at > len(places):
+            raise IndexError
+        places[at : at + 1] = [shown]
 
-    monkeypatch.setitem(sys.modules, "marimo", Marimo)
+    output = SimpleNamespace(replace_at_index=replace_at_index)
+    marimo = SimpleNamespace(running_in_notebook=lambda: True, as_html=html_of, output=output)
+    monkeypatch.setitem(sys.modules, "marimo", marimo)
     assert in_notebook()
     card = LiveCard(card_of)
     card(RUNNING)
+    first = places[1]
     card(OVER)
-    assert "1 of 3 shards ended" in html_of(cell.shown[0])
-    assert OVER.summary in html_of(cell.handles[0].updates[0])
+    assert "1 of 3 shards ended" in first
+    assert OVER.summary in places[1]
+    assert places[0] == "what was there before"
+    assert len(places) == 2
+    assert not cell.shown
     assert not registry._instances
 
 
