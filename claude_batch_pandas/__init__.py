@@ -16,6 +16,7 @@ from claude_batch_pandas.settings import options
 if TYPE_CHECKING:
     from claude_batch_pandas import emulator
     from claude_batch_pandas.blocks import document, image
+    from claude_batch_pandas.exceptions import *  # noqa: F403 - as `__getattr__` has them
     from claude_batch_pandas.exports import export
     from claude_batch_pandas.finding import attach, recover, run, runs, verify
     from claude_batch_pandas.handles import Run
@@ -62,7 +63,7 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def _load(name: str) -> Any:
     if hasattr(exceptions, name) and name.endswith("Error"):
         return getattr(exceptions, name)  # each can be caught as cbp.PausedError, too
     if name not in _LAZY:
@@ -74,6 +75,10 @@ def __getattr__(name: str) -> Any:
     found = module if name == "emulator" else getattr(module, name)
     globals()[name] = found
     return found
+
+
+if not TYPE_CHECKING:  # to which it would make every misspelled name a good one
+    __getattr__ = _load
 
 
 def load_ipython_extension(shell: Any) -> None:

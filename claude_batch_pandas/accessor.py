@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Union
 
 import pandas as pd
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Text = str | list[dict[str, Any]]
 Template = Union[str, "Sequence[str | Media | dict[str, Any]]", "Column", Callable[["Row"], Any]]
+Frame = pd.DataFrame | pd.Series
+P = ParamSpec("P")
 OnMissing = Literal["skip", "error", "empty"]
 OnUnknown = Literal["resend", "ask", "wait"]
 Show = Literal["auto", "bar", "log", "none"] | Callable[["Progress"], None] | None
@@ -318,7 +320,15 @@ class Claude(Verbs):
             return estimating.estimate_call(self._data, call, offline=offline)
 
 
-def batch(data: pd.DataFrame | pd.Series, template: Template, **options: Any) -> pd.DataFrame:
+def _takes_what(
+    method: Callable[Concatenate[Claude, P], pd.DataFrame],  # noqa: ARG001 - for its parameters
+) -> Callable[[Callable[..., pd.DataFrame]], Callable[Concatenate[Frame, P], pd.DataFrame]]:
+    """Tell type checkers and editors that a function of a frame takes what a method does."""
+    return lambda function: function
+
+
+@_takes_what(Claude.batch)
+def batch(data: Frame, template: Template, **options: Any) -> pd.DataFrame:
     """Do what ``data.claude.batch(template, ...)`` does, in a form that editors and types know.
 
     Parameters
