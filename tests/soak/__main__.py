@@ -38,6 +38,13 @@ def kernels(seed: int, folder: Path) -> list[str]:
     return loop(seed, folder)
 
 
+def ipykernels(seed: int, folder: Path) -> list[str]:
+    """Run what starts kernels under an ipykernel that is not the newest; makes environments."""
+    from tests.soak.kernels import loop
+
+    return loop(seed, folder)
+
+
 def pytest_of(*arguments: str) -> Part:
     """Return a part that runs tests over another spread of places and examples."""
 
@@ -78,6 +85,7 @@ PARTS: dict[str, tuple[Part, int]] = {  # and how many seeds are a long soak
     "simulator": (simulator, 500),
     "kills": (kills, 500),
     "kernels": (kernels, 200),
+    "ipykernels": (ipykernels, 20),
     "cuts": (pytest_of("tests/test_faults.py", "-k", "cut"), 80),
     "flips": (pytest_of("tests/test_verifying.py", "-k", "no_byte"), 200),
     "properties": (pytest_of("tests/test_store_machine.py", "tests/test_every_frame.py"), 100),
