@@ -6,7 +6,6 @@ PYTHON := $(VENV)/bin/python
 EXTRA := dev# what to install with the package; dev holds all that is needed for any target
 PIN :=# what to install beside it
 TESTS :=# all
-WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)))# some tests wait
 LAB_FLAGS := $(if $(filter 0,$(shell id -u)),--allow-root)# of JupyterLab, such as --no-browser
 FRAMES := $(addprefix tests/test_,$(addsuffix .py,accessor answers architecture blocks every_frame \
 	exports finding frames functions handles indexes outputs planning rendering reuse rows templates \
@@ -22,7 +21,7 @@ lab: $(VENV)/.has-dev  ## open the tour of the notebook layer in JupyterLab; no 
 	@$(SERVE_AND_OPEN)
 
 test: $(VENV)/.has-$(EXTRA)  ## run the tests
-	@$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 oldest:  ## run the tests of what touches pandas on the oldest that is supported
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRA=test PIN="'pandas<2.3'" TESTS="$(FRAMES)"

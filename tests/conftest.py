@@ -13,10 +13,15 @@ import anthropic
 import httpx2
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 class JumpingClock:

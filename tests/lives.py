@@ -111,6 +111,7 @@ class Life:
             told, *about = self._pipe.recv()
             if told == kind and is_it(*about):
                 return tuple(about)
+            assert told != "failed" or kind == "failed", about
         msg = f"the process told nothing of {kind!r} in {PATIENCE} s"
         raise AssertionError(msg)
 

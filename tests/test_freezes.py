@@ -108,9 +108,10 @@ def test_a_frozen_driver_is_not_taken_over(tmp_path: Path) -> None:
     emulator = Emulator(clock=clock, duration=60.0)
     with serve(emulator=emulator) as url:
         cell = Cell(url=url, home=tmp_path / "ledger", path=tmp_path / "first.pkl")
-        driver = Life(cell)
-        driver.until("progress", lambda *told: told[2] == SHARDS)
-        driver.strike(signal.SIGSTOP)
+        # Between two writes: a ledger that is frozen in one is locked, and the other is told so.
+        asked = cell.but(step="client:Client.retrieve", nth=4 * SHARDS, blow=signal.SIGSTOP)
+        driver = Life(asked)
+        driver.until("struck")
         clock.advance(60.0)
         other = cell.but(path=tmp_path / "second.pkl")
         follower = Life(other)

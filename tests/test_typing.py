@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections import defaultdict
@@ -94,7 +95,8 @@ def errors(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Check both files at once; return the errors of the right one and of the wrong one."""
-    wrong = tmp_path_factory.mktemp("typing") / "wrong.py"
+    # A cache would tell the errors of the last file of this name, with the path that it had.
+    wrong = tmp_path_factory.mktemp("typing") / f"wrong_{secrets.token_hex(4)}.py"
     wrong.write_text(BEGIN + "\n".join(WRONG))
     found = request.param([RIGHT, wrong])
     return found[RIGHT], found[wrong]

@@ -96,6 +96,7 @@ def card_of(progress: Progress) -> Card:
 @pytest.fixture
 def cell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cell]:
     """Return a cell to draw in; no widget of an earlier test is alive."""
+    ipywidgets.Widget.close_all()
     drawn = Cell()
     monkeypatch.setattr(IPython.display, "display", drawn.display)
     yield drawn
