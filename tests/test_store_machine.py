@@ -173,6 +173,7 @@ class Ledger(RuleBasedStateMachine):
             fence=shard.fence,
             intended_at=shard.intended_at,
             batch_id=shard.batch_id,
+            unpriced=0 if shard.batch_id is None else shard.total,  # until its results are read
         )
 
     def is_stale(self, shard: Shard) -> None:
