@@ -15,7 +15,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.estimates import load, told
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.planning import ESTIMATE
-from claude_batch_pandas.records import LOST, RowStatus, RunRecord, Shard, ShardState, Twin
+from claude_batch_pandas.records import LOST, RowStatus, RunRecord, Shard, ShardState
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.spool import read_sealed
 
@@ -42,7 +42,7 @@ def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str
         is_rerun=is_rerun,
         unpaid=_unpaid(rows.results),
         lost=sum(shard.shape == LOST for shard in engine.store.shards(record.id)),
-        twice=_twice(engine.store.twins(record.id)),
+        twice=twice(record, engine),
     )
     return line, rows
 
@@ -52,8 +52,7 @@ def make_report(record: RunRecord, engine: Engine) -> report.Report:
     reader = engine.reader()
     answers = reader.of_requests(record)
     rows = reader.of_rows(record, answers).results
-    twice = _twice(engine.store.twins(record.id))
-    return report.make_report(record, rows, _sent_by(answers, record), twice)
+    return report.make_report(record, rows, _sent_by(answers, record), twice(record, engine))
 
 
 class Tally:
@@ -96,9 +95,13 @@ def own(record: RunRecord, engine: Engine) -> list[Result]:
     return _sent_by(engine.reader().of_requests(record), record)
 
 
-def twice(record: RunRecord, engine: Engine) -> money.Bill:
+def twice(record: RunRecord, engine: Engine) -> money.Bill | None:
     """Return what batches of a run cost that were accepted though they had been given up."""
-    return _twice(engine.store.twins(record.id)) or money.Bill(Decimal(0), 0)
+    found = [twin for twin in engine.store.twins(record.id) if twin.batch_id is not None]
+    if not found:
+        return None
+    dollars = sum((twin.dollars for twin in found), Decimal(0))
+    return money.Bill(dollars, sum(twin.unpriced for twin in found))
 
 
 def timeline(record: RunRecord, engine: Engine) -> list[dict[str, Any]]:
@@ -144,12 +147,3 @@ def _unpaid(results: Sequence[Result]) -> list[str]:
         for result in results
         if result.status is RowStatus.ERRORED and cause_of(result) is Cause.UNPAID
     ]
-
-
-def _twice(twins: Sequence[Twin]) -> money.Bill | None:
-    """Return what batches cost that were accepted though they had been given up."""
-    found = [twin for twin in twins if twin.batch_id is not None]
-    if not found:
-        return None
-    dollars = sum((twin.dollars for twin in found), Decimal(0))
-    return money.Bill(dollars, sum(twin.unpriced for twin in found))

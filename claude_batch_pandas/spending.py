@@ -39,9 +39,13 @@ class Spent:
     live: Decimal = Decimal(0)
     unpriced: int = 0
 
-    def add(self, results: Sequence[Result]) -> None:
-        """Count the results of some requests in."""
-        results = [result for result in results if result.status is not RowStatus.PROCESSING]
+    def add(self, paid: Sequence[Result] | money.Bill) -> None:
+        """Count in the results of some requests, or what was paid for answers nobody needed."""
+        if isinstance(paid, money.Bill):
+            self.dollars += paid.dollars
+            self.unpriced += paid.unpriced
+            return
+        results = [result for result in paid if result.status is not RowStatus.PROCESSING]
         bill, live = money.bill(results), money.bill(results, as_live=True)
         self.rows += len(results)
         self.dollars += bill.dollars
@@ -50,11 +54,6 @@ class Spent:
         for result in results:
             for kind in TOKENS if result.usage is not None else ():
                 self.tokens[kind] += getattr(result.usage, kind) or 0
-
-    def add_twice(self, bill: money.Bill) -> None:
-        """Count in what was paid a second time, for an answer that nobody needed."""
-        self.dollars += bill.dollars
-        self.unpriced += bill.unpriced
 
     def row(self) -> dict[str, Any]:
         """Return the sums as columns."""
@@ -101,10 +100,9 @@ def costs(by: str | Sequence[str] = "day") -> pd.DataFrame:
         raise InputError(msg)
     engine = session.build_engine(None)
     groups: dict[tuple[str, ...], Spent] = {}
-    for names, results, twice in _parts(engine):
+    for names, paid in _parts(engine):
         spent = groups.setdefault(tuple(names[kind] for kind in kinds), Spent())
-        spent.add(results)
-        spent.add_twice(twice)
+        spent.add(paid)
     rows = [
         {**dict(zip(kinds, group, strict=True)), **spent.row()}
         for group, spent in sorted(groups.items())
@@ -112,7 +110,7 @@ def costs(by: str | Sequence[str] = "day") -> pd.DataFrame:
     return frames.table(rows, {**dict.fromkeys(kinds, "text"), **SUMS})
 
 
-def _parts(engine: Engine) -> Iterator[tuple[dict[str, str], list[Result], money.Bill]]:
+def _parts(engine: Engine) -> Iterator[tuple[dict[str, str], list[Result] | money.Bill]]:
     """Yield what each run sent itself, by the model that answered, and what it paid twice."""
     for record in engine.store.runs():
         if record.state is RunState.PURGED or not engine.spool.folder(record.id).is_dir():
@@ -123,11 +121,11 @@ def _parts(engine: Engine) -> Iterator[tuple[dict[str, str], list[Result], money
             "key": record.scope.workspace,
             "origin": record.scope.origin,
         }
-        by_model = _by_model(accounts.own(record, engine), record.model)
-        twice = accounts.twice(record, engine)  # of the model that was asked
-        for model in sorted({record.model, *by_model} if twice.dollars else by_model):
-            bill = twice if model == record.model else money.Bill(Decimal(0), 0)
-            yield {**names, "model": model}, by_model.get(model, []), bill
+        for model, results in _by_model(accounts.own(record, engine), record.model).items():
+            yield {**names, "model": model}, results
+        twice = accounts.twice(record, engine)
+        if twice is not None:
+            yield {**names, "model": record.model}, twice
 
 
 def _by_model(results: Iterable[Result], asked: str) -> dict[str, list[Result]]:

@@ -88,6 +88,7 @@ def test_a_twin_that_shows_up_after_the_end_is_told_in_dollars(
     assert twin.dollars == run.report().bill.dollars > 0
     assert f"Accepted twice, for the first answer came too late: {show(twin.dollars)} more" in told
     assert "Accepted twice" in str(run.report())
+    assert cbp.costs()["dollars"].sum() == pytest.approx(float(2 * twin.dollars))
     assert len(late.emulator.batches) == 2
     calls = len(late.emulator.calls)
     frame.claude.batch("{text}", client=late.client)
