@@ -15,9 +15,9 @@ from claude_batch_pandas import accounts, deadlines, frames, money, report
 from claude_batch_pandas.acts import Acts
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import BatchError, InputError, LedgerError, WaitTimeoutError
+from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.joining import Join
-from claude_batch_pandas.looks import Looks
+from claude_batch_pandas.looks import Looks, why
 from claude_batch_pandas.loops import check_loop
 from claude_batch_pandas.matching import Matched
 from claude_batch_pandas.progress import Hook, Watch, measure
@@ -283,10 +283,8 @@ class Run(Acts, Looks):
                 self._worker.abandon()
             watch.end(self._left)
             raise type(stop)(self._detached) from None
-        except BaseException as error:
-            watch.end(
-                str(error) if isinstance(error, BatchError) else f"stopped: {type(error).__name__}"
-            )
+        except BaseException as error:  # whatever it is, nobody waits any more
+            watch.end(why(error))
             raise
 
     def _slices(self, watch: Watch) -> Iterator[Worker]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import accounts
 from claude_batch_pandas.cards import Card
 from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.joining import Join
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
 from claude_batch_pandas.workers import Crew, Worker
@@ -32,7 +33,7 @@ class Looks:
     _is_detached: bool
     _failure: BaseException | None
     _tally: accounts.Tally | None = None  # for the card
-    _foreseen: str | None = None
+    _foreseen: str = ""  # its estimate
 
     if TYPE_CHECKING:  # what the whole has
 
@@ -142,8 +143,7 @@ class Looks:
         if progress.state is RunState.ENDED and not progress.summary:
             line, _ = accounts.closing_line(record, self._engine, self._was_over)
             progress = replace(progress, summary=line)
-        estimate = self._foreseen or ""
-        return Card(progress, record.model, statuses, dollars, estimate, is_waited_for)
+        return Card(progress, record.model, statuses, dollars, self._foreseen, is_waited_for)
 
     def preview_html(self) -> str:
         """Return the first rows that are here as HTML; nothing is waited for."""
@@ -162,4 +162,11 @@ class Looks:
         if self._crew.at_work(self.id) is not None:
             return ""
         failure = self._failure if self._worker is None else self._worker.failure
-        return self._left if failure is None else str(failure)
+        return self._left if failure is None else why(failure)
+
+
+def why(failure: BaseException) -> str:
+    """Return why something ended, for a card; another's exception may hold anything, so its name."""
+    if isinstance(failure, BatchError):
+        return str(failure)
+    return f"stopped: {type(failure).__name__}"

@@ -15,7 +15,8 @@ import pytest
 import claude_batch_pandas as cbp
 from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Fault, Rule
-from claude_batch_pandas.exceptions import WaitTimeoutError
+from claude_batch_pandas.exceptions import LedgerError, WaitTimeoutError
+from claude_batch_pandas.looks import why
 from tests.conftest import JumpingClock
 from tests.test_reconciling import whole
 
@@ -230,6 +231,18 @@ def test_a_timeout_ends_what_is_shown(frame: pd.DataFrame, connect: Connect) -> 
         run.wait(5)
     assert "is not done after 5 s. It goes on: " in seen[-1].summary
     run.detach()
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (LedgerError("The disk is full."), "The disk is full."),
+        (KeyError("a prompt"), "stopped: KeyError"),
+    ],
+)
+def test_a_card_tells_of_others_failures_by_name(failure: BaseException, words: str) -> None:
+    """What they say may be a row's."""
+    assert why(failure) == words
 
 
 def test_clicks_are_obeyed_between_two_looks_at_the_api(
