@@ -234,12 +234,13 @@ def test_who_waits_is_told_for_whom(path: Path, caplog: pytest.LogCaptureFixture
             assert record.levelno == logging.WARNING
             first.release()
 
-    locks.log.addHandler(handler := Release())
+    # At the root and last, so that the record has reached caplog before anybody can go on.
+    logging.getLogger().addHandler(handler := Release(logging.WARNING))
     try:
         with held(path, patience=0.0):
             pass
     finally:
-        locks.log.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
 
     assert f"Waiting for process {os.getpid()} on " in caplog.text
     assert "which plans a run in this ledger. Interrupting is safe." in caplog.text
