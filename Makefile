@@ -21,7 +21,7 @@ lab: $(VENV)/.has-dev  ## open the tour of the notebook layer in JupyterLab; no 
 	@$(SERVE_AND_OPEN)
 
 test: $(VENV)/.has-$(EXTRA)  ## run the tests
-	@$(PYTHON) -m pytest --numprocesses auto --dist loadfile $(TESTS)
+	@$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 oldest:  ## run the tests of what touches pandas on the oldest that is supported
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRA=test PIN="'pandas<2.3'" TESTS="$(FRAMES)"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anthropic
 import httpx2
@@ -22,6 +23,23 @@ from claude_batch_pandas.emulator import Emulator
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+# Files that take long, and the longest first, so that in the end no core has nothing to do.
+LONG = (
+    "test_notebook",
+    "test_notebooks",
+    "test_simulator",
+    "test_loops",
+    "test_demo",
+    "test_exits",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long."""
+    ranks = {name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONG)))
 
 
 class JumpingClock:
@@ -51,6 +69,20 @@ class JumpingClock:
         """Let time pass without anybody waiting."""
         with self._mutex:
             self._now += seconds
+
+
+def lack(reason: str) -> NoReturn:
+    """Skip a test for a tool that is not here; with ``CBP_BROWSER=required``, fail."""
+    if os.environ.get("CBP_BROWSER") == "required":
+        pytest.fail(f"All tools are required here, but {reason}.")
+    pytest.skip(reason)
+
+
+def need(*modules: str) -> None:
+    """Skip a test, or fail, unless all of these can be imported."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            lack(f"{name} is not installed")
 
 
 @pytest.fixture(autouse=True)

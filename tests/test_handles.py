@@ -227,9 +227,9 @@ def test_a_timeout_ends_what_is_shown(frame: pd.DataFrame, connect: Connect) -> 
     emulator = Emulator(duration=10_000.0)
     client = connect(emulator)
     run = frame.claude.submit("{text}", client=client, progress=seen.append)
-    with pytest.raises(WaitTimeoutError, match="is not done after 5 s"):
-        run.wait(5)
-    assert "is not done after 5 s. It goes on: " in seen[-1].summary
+    with pytest.raises(WaitTimeoutError, match="is not done after 1 s"):
+        run.wait(1)
+    assert "is not done after 1 s. It goes on: " in seen[-1].summary
     run.detach()
 
 
@@ -264,6 +264,7 @@ def test_clicks_are_obeyed_between_two_looks_at_the_api(
             if len(self.obeyed) == 3:
                 self.run.cancel()
 
+    cbp.options.poll_seconds = (1.0, 1.0)
     client = connect(Emulator(duration=10_000.0))
     run = frame.claude.submit("{text}", client=client, progress=Display())
     out = run.result()

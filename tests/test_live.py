@@ -241,16 +241,15 @@ def test_a_run_that_is_canceled_at_its_canary_ends(
     df = frame.assign(limit=[500, 600] * 10)
     runs: list[Any] = []
 
+    submitted = threading.Event()
+
     def cancel(_: Emulator) -> None:
+        assert submitted.wait(20)
         runs[0].cancel()
 
-    gate = threading.Event()
-    emulator.faults = [
-        Fault(method="GET", path=f"{BATCHES}$", edit=lambda body: (gate.wait(20), body)[1]),
-        Fault(method="POST", path=f"{MESSAGES}$", meanwhile=cancel),
-    ]
+    emulator.faults = [Fault(method="POST", path=f"{MESSAGES}$", meanwhile=cancel)]
     runs.append(df.claude.submit("{text}", max_tokens=cbp.col("limit"), client=client))
-    gate.set()
+    submitted.set()
     out = runs[0].result()
     assert set(out["answer_status"]) <= {"succeeded", "canceled"}
     assert batched(emulator) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,10 +14,7 @@ import nbformat
 import pytest
 
 from claude_batch_pandas.emulator import Emulator, serve
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("marimo") is None, reason="marimo is not installed"
-)
+from tests.conftest import need
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # which marimo answers with an error
 OWN = ("ANTHROPIC_", "CLAUDE_BATCH", "XDG_")  # of whoever runs the tests
@@ -92,6 +88,7 @@ def play(cells: Mapping[str, str], folder: Path, url: str) -> dict[str, list[Any
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """Return what every cell gave; all of them are run once."""
+    need("marimo")
     with serve(emulator=Emulator(duration=0.7)) as url:
         return play(CELLS, tmp_path_factory.mktemp("marimo"), url)
 

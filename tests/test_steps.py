@@ -450,6 +450,7 @@ def test_requests_expire_after_a_day(
 ) -> None:
     """What was not processed in 24 hours is sent again, and is data when it expires again."""
     cbp.options.max_attempts = 2
+    cbp.options.poll_seconds = (600.0, 3600.0)
     emulator = Emulator(clock=clock.now, duration=200_000.0)
     out = frame.claude.batch("{text}", client=connect(emulator))
 

@@ -243,6 +243,7 @@ def test_a_refusal_is_not_doubted_for_long(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """The list is asked a few times in a run of a day, and never for answers that are here."""
+    cbp.options.poll_seconds = (60.0, 600.0)
     faults = [on_post(status=429, times=1)]
     emulator = Emulator(clock=clock.now, duration=80_000.0, faults=faults)
     client = connect(emulator)

