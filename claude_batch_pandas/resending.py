@@ -127,7 +127,10 @@ def check_retry(record: RunRecord) -> None:
         )
         raise InputError(msg)
     if record.cancel and record.state is not RunState.ENDED:
-        msg = f"Run {record.id} is being canceled; wait for its end, then retry."
+        msg = (
+            f"Run {record.id} is being canceled; wait for its end, then retry: "
+            f"claude_batch_pandas.run({record.id!r}).wait()"
+        )
         raise InputError(msg)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 import claude_batch_pandas as cbp
+from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.results import UNREADABLE
 from tests.simulator.machine import sdk
 from tests.simulator.plans import Cell, Person
@@ -44,6 +46,10 @@ class Deeds:
 
     def follow(self, person: Person, words: str) -> None:
         """Do what an error says, though it may cost something."""
+        if told := re.search(r"claude_batch_pandas\.run\('([^']+)'\)\.wait\(\)", words):
+            with contextlib.suppress(BatchError, KeyboardInterrupt):
+                cbp.run(told[1], client=sdk()).wait()
+            return
         _, cell = person.things[person.done]
         concerned = [cell]
         if "waits for answers of run" in words:  # it is the other cell that has to be run so

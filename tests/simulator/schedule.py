@@ -15,7 +15,7 @@ from random import Random
 import pandas as pd
 
 from claude_batch_pandas import session
-from claude_batch_pandas.exceptions import BatchError
+from claude_batch_pandas.exceptions import BatchError, PausedError
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.workers import Crew
 from tests.simulator.disk import Disk
@@ -142,16 +142,30 @@ class Schedule:
         self._seen.clear()
 
         def live() -> None:
-            try:
-                for cell in self.plan.cells:
-                    # Whoever asked anew finds those answers without asking anew once more.
-                    self._seen[cell] = self._deeds.ask(cell, reuse=True)
-                kernel.crew.leave(session.LEAVE_SECONDS)
-            except BatchError:
-                self.complaints.append(traceback.format_exc())
+            for cell in self.plan.cells:
+                # Whoever asked anew finds those answers without asking anew once more.
+                cell.reuse = True
+            for cell in self.plan.cells:
+                self._look_at(cell)
+            kernel.crew.leave(session.LEAVE_SECONDS)
 
         self.turns.begin(kernel, live, is_main=True)
         self.turns.run()
+
+    def _look_at(self, cell: Cell) -> None:
+        """Run a cell, and do what is advised where it needs a person."""
+        last = Person("afterwards", [("ask", cell)])
+        while not last.is_done and last.tries < MOST_TRIES:
+            last.tries += 1
+            _, asked = last.things[last.done]
+            try:
+                self._seen[asked] = self._deeds.ask(asked, reuse=asked.reuse)
+                last.done += 1
+            except PausedError as pause:
+                self._deeds.follow(last, str(pause))
+            except BatchError:
+                self.complaints.append(traceback.format_exc())
+                return
 
     def _judge(self) -> None:
         self.turns.now += 3 * DAY  # whatever still runs ends
