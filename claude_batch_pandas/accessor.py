@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Union
 
 import pandas as pd
@@ -66,6 +67,8 @@ class Claude(Verbs):
         keep_requests: bool = True,
         canary: bool | None = None,
         force: bool = False,
+        max_cost: float | Decimal | None = None,
+        confirm: bool = False,
         params: Mapping[str, Any] | None = None,
         client: anthropic.Anthropic | None = None,
         progress: Show = None,
@@ -140,6 +143,11 @@ class Claude(Verbs):
             refuses is told in seconds. Its answer is that row's. Default: ``options.canary``.
         force : bool, default False
             Send what the model is known to refuse all the same.
+        max_cost : float or Decimal, optional
+            US dollars that the run may cost at most. What it can cost in the worst case (every
+            answer as long as `max_tokens`) has to fit, else nothing is sent.
+        confirm : bool, default False
+            Ask before sending what can cost more than ``options.confirm_above`` US dollars.
         params : mapping, optional
             Any other Messages parameter, merged last; ``betas=[...]`` becomes the header.
         client : anthropic.Anthropic, optional
@@ -160,6 +168,8 @@ class Claude(Verbs):
         ------
         InputError
             For whatever is wrong with the arguments, before anything is sent or written.
+        CostLimitError
+            When it can cost more than a cap allows, or was not confirmed; nothing was sent.
         CredentialsError
             When nothing to sign a request with is found.
         APIError
@@ -210,6 +220,8 @@ class Claude(Verbs):
             keep_requests=keep_requests,
             canary=canary,
             force=force,
+            max_cost=max_cost,
+            confirm=confirm,
             params=params,
             client=client,
             progress=progress,

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from claude_batch_pandas import money, report
+from claude_batch_pandas import estimates, money, report, weights
 from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.estimates import load, told
+from claude_batch_pandas.estimates import Estimate, Outlook, Rate
 from claude_batch_pandas.exceptions import LedgerError
-from claude_batch_pandas.planning import ESTIMATE
+from claude_batch_pandas.planning import OUTLOOK
 from claude_batch_pandas.records import LOST, RowStatus, RunRecord, Shard, ShardState
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.spool import read_sealed
@@ -122,13 +122,29 @@ def timeline(record: RunRecord, engine: Engine) -> list[dict[str, Any]]:
     ]
 
 
-def foreseen(record: RunRecord, engine: Engine) -> str:
-    """Return what was estimated of a run before it was sent, in a line; empty when it is lost."""
-    path = engine.spool.folder(record.id) / ESTIMATE
+def foreseen(record: RunRecord, engine: Engine) -> Estimate | None:
+    """Return what was estimated of a run before it was sent; None when that is lost."""
+    path = engine.spool.folder(record.id) / OUTLOOK
     try:
-        return told(load(read_sealed(path)))
+        outlook = estimates.load(read_sealed(path))
     except LedgerError:  # such as of a run of an older version; `verify` tells of damage
-        return ""
+        return None
+    return estimate_of(record, engine.store.shards(record.id), outlook)
+
+
+def estimate_of(record: RunRecord, shards: Sequence[Shard], outlook: Outlook) -> Estimate:
+    """Return what the first attempts of a run's requests would cost, by their bytes."""
+    first = [shard for shard in shards[: outlook.shards] if shard.load]
+    own = sum(shard.total for shard in first)
+    return estimates.estimate(
+        weights.together(weights.load(shard.load) for shard in first),
+        Rate(),
+        outlook,
+        rows=record.rows,
+        requests=record.requests,
+        answered=record.requests - own,
+        shards=sum(not shard.live for shard in first),
+    )
 
 
 def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import secrets
 import time
@@ -75,6 +76,8 @@ class Call:
     keep_requests: bool = True
     canary: bool | None = None
     force: bool = False
+    max_cost: Any = None
+    confirm: bool = False
     params: Mapping[str, Any] | None = None
     client: anthropic.Anthropic | None = None
     progress: Any = None
@@ -152,7 +155,16 @@ def recipe_of(call: Call, know: Know = shipped, send: Uploader | None = None) ->
 
 
 def _check(call: Call) -> None:
-    for name in ("reuse", "replace", "keep_requests", "expand", "upload", "warm", "force"):
+    for name in (
+        "reuse",
+        "replace",
+        "keep_requests",
+        "expand",
+        "upload",
+        "warm",
+        "force",
+        "confirm",
+    ):
         if not isinstance(getattr(call, name), bool):
             msg = f"{name} must be True or False, not {getattr(call, name)!r}."
             raise InputError(msg)
@@ -180,6 +192,7 @@ def _check(call: Call) -> None:
             "beginning with a letter or digit."
         )
         raise InputError(msg)
+    dollars_of(call)
     votes: Any = call.votes
     if isinstance(votes, bool) or not isinstance(votes, int) or not 1 <= votes <= MOST_VOTES:
         msg = f"votes must be a whole number from 1 to {MOST_VOTES}, not {votes!r}."
@@ -270,7 +283,31 @@ def outlook_of(recipe: Recipe, call: Call) -> Outlook:
         recipe.shared,
         bool(_ttl(call) == "1h"),
         factor,
+        has_tools=bool(_tools(recipe.params)) or recipe.output.schema is not None,
+        is_bounded=all(map(_is_ours, _tools(recipe.params))),
     )
+
+
+def dollars_of(call: Call) -> Decimal | None:
+    """Return the US dollars that a call may cost at most; None without a cap.
+
+    Raises
+    ------
+    InputError
+    """
+    most = call.max_cost
+    if most is None:
+        return None
+    is_number = isinstance(most, int | float | Decimal) and not isinstance(most, bool)
+    if not is_number or not math.isfinite(most) or most <= 0:
+        msg = f"max_cost must be a positive number of US dollars, such as 5.00, not {most!r}."
+        raise InputError(msg)
+    return exact(most)
+
+
+def exact(dollars: float | Decimal | None) -> Decimal | None:
+    """Return US dollars as they were written: 0.1 is a tenth."""
+    return None if dollars is None else Decimal(str(dollars))
 
 
 def cache_warning(recipe: Recipe) -> str:
@@ -311,4 +348,5 @@ def record_of(recipe: Recipe, call: Call, now: float) -> RunRecord:
         max_attempts=options.max_attempts,
         keep_requests=call.keep_requests,
         warm=call.warm,
+        max_cost=dollars_of(call),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.client import Client
@@ -25,6 +26,7 @@ class Engine:
     max_in_flight: int  # requests of a run that are open at once
     poll_seconds: tuple[float, float]
     settle_seconds: float
+    max_cost_per_day: Decimal | None = None  # US dollars
     dice: random.Random = field(default_factory=random.Random)
     outputs: dict[str, Output] = field(default_factory=dict)  # of the calls of this process
 

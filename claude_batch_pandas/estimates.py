@@ -21,7 +21,7 @@ from claude_batch_pandas import models, money
 from claude_batch_pandas.abilities import cache_minimum, least_thinking
 from claude_batch_pandas.markup import facts_html
 from claude_batch_pandas.outputs import Output
-from claude_batch_pandas.weights import Key, Load, bytes_per_token
+from claude_batch_pandas.weights import FRAME, Key, Load, Tier, bytes_per_token
 
 GUESS = 0.3  # by how much of itself a guess from bytes may be wrong; other languages are dearer
 TEXT_TOKENS = 150  # of a typical answer in words
@@ -30,6 +30,10 @@ FIELD_TOKENS = 15  # of a field of a typed one, and of what surrounds it
 HIT_RATE = 0.65  # of the prompt cache in batches: users see 30 to 98 %
 SAMPLE = 12  # requests that the API counts
 CONFIDENCE = 2.0  # standard errors that are told
+ADDED = 100  # tokens that the API adds to a request, at most
+ADDED_BY_TOOLS = 1_000  # and to one with tools (its page says up to 800), or with a schema
+LARGEST_PROMPT = 1_000_000  # tokens that any model reads
+PAGE_SIGHT = 4_784  # tokens that a page of a document may have as an image, beside its text
 
 
 class Counted(NamedTuple):
@@ -179,6 +183,18 @@ class Estimate:
         return facts_html(self._head, self._facts, self.notes)
 
     @property
+    def line(self) -> str:
+        """All of it in a line, for what a run shows first."""
+        head = (
+            f"{self.rows:,} rows, {self.requests:,} distinct requests ({self.answered:,} asked "
+            f"before) in {self.shards:,} batch{'es' * (self.shards != 1)}: about {self.input_tokens:,} input tokens "
+            f"(\N{PLUS-MINUS SIGN} {self.error:.0%}), {self.output_tokens:,} to "
+            f"{self.max_output_tokens:,} output tokens; {told(self.dollars)}"
+        )
+        live = "" if self.dollars is None else f"; live about {money.show(self.dollars.live)}"
+        return f"{head}{live}."
+
+    @property
     def _head(self) -> str:
         return f"Estimate: {told(self.dollars)}; nothing was sent."
 
@@ -206,6 +222,12 @@ class Outlook(NamedTuple):
         On all prices, for where it is computed.
     live : int
         Requests that are asked at once, at twice the price.
+    has_tools : bool
+        Whether the API adds what tools or a schema need.
+    is_bounded : bool
+        False when the API's own tools may read any amount.
+    shards : int
+        Of a run, when it was planned; retries add more.
     """
 
     answer: int = TEXT_TOKENS
@@ -213,6 +235,9 @@ class Outlook(NamedTuple):
     is_hour: bool = False
     factor: Decimal = Decimal(1)
     live: int = 0
+    has_tools: bool = False
+    is_bounded: bool = True
+    shards: int = 0
 
 
 def estimate(
@@ -270,19 +295,36 @@ def estimate(
     )
 
 
-def dump(loads: Mapping[Key, Load], outlook: Outlook) -> bytes:
-    """Return what an estimate is made from, as a ledger keeps it; prices are looked up later."""
-    kept = [[*key, *load] for key, load in loads.items()]
-    return orjson.dumps({"loads": kept, "outlook": [*outlook]}, default=str)
+def dump(outlook: Outlook) -> bytes:
+    """Return an outlook as a ledger keeps it."""
+    return orjson.dumps(outlook._asdict(), default=str)
 
 
-def load(data: bytes) -> Sums | None:
-    """Return the dollars of the estimate that `dump` kept."""
+def load(data: bytes) -> Outlook:
+    """Return the outlook that `dump` wrote."""
     kept = orjson.loads(data)
-    answer, shared, is_hour, factor, live = kept["outlook"]
-    loads = {(model, is_large): Load(*rest) for model, is_large, *rest in kept["loads"]}
-    outlook = Outlook(answer, shared, is_hour, Decimal(factor), live)
-    return estimate(loads, Rate(), outlook).dollars
+    return Outlook(**{**kept, "factor": Decimal(kept["factor"])})
+
+
+def most(loads: Mapping[Key, Load], outlook: Outlook) -> Decimal | None:
+    """Return what requests can cost at most, in US dollars at the price of batches.
+
+    An estimate may be wrong; this is a bound: no token is less than a byte, no answer is longer
+    than `max_tokens`. None when there is none: a price is not known, or the API's own tools may
+    read any amount.
+    """
+    total = Decimal(0)
+    for (model, tier), load in loads.items():
+        added = ADDED + ADDED_BY_TOOLS * outlook.has_tools
+        tokens = load.text + load.requests * (FRAME + added)
+        tokens += load.media + load.pages * PAGE_SIGHT + load.unseen * LARGEST_PROMPT
+        cached = (tokens, tokens) if outlook.shared else (0, 0)
+        is_large = tier is not Tier.SHORT
+        part = _price((model, is_large), load, tokens, load.most, cached, outlook)
+        if part is None or not outlook.is_bounded:
+            return None
+        total += part
+    return total
 
 
 def typical_tokens(output: Output, params: Mapping[str, Any]) -> int:
@@ -312,26 +354,20 @@ def _sums(
     few, many = round(tokens * (1 - error)), round(tokens * (1 + error))
     cached = min(tokens, _cached(key[0], load, outlook))
     first = cached // load.requests if load.requests else 0
+    missed = round(cached * (1 - HIT_RATE))
+    kind = key[0], key[1] is Tier.LONG
     parts = [
-        _price(key, load, few, min(load.most, load.requests), (min(few, cached), first), outlook),
-        _price(key, load, tokens, typical, (cached, round(cached * (1 - HIT_RATE))), outlook),
-        _price(key, load, many, load.most, (cached, cached), outlook),
-        _price(
-            key,
-            load,
-            tokens,
-            typical,
-            (cached, round(cached * (1 - HIT_RATE))),
-            outlook,
-            batch=False,
-        ),
+        _price(kind, load, few, min(load.most, load.requests), (min(few, cached), first), outlook),
+        _price(kind, load, tokens, typical, (cached, missed), outlook),
+        _price(kind, load, many, load.most, (cached, cached), outlook),
+        _price(kind, load, tokens, typical, (cached, missed), outlook, batch=False),
     ]
     known = [part for part in parts if part is not None]
     return Sums(*known) if len(known) == len(parts) else None
 
 
 def _price(
-    key: Key,
+    key: tuple[str, bool],
     load: Load,
     tokens: int,
     written: int,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from claude_batch_pandas import frames, session
+from claude_batch_pandas import frames, requests, session
 from claude_batch_pandas.calls import Call, outlook_of, recipe_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.engine import Engine
@@ -25,6 +25,7 @@ from claude_batch_pandas.weights import Scale, weigh
 
 UPLOADS = "With upload=True, what was asked before is not known before the files are sent."
 # What the token counting endpoint takes of a request.
+NONCE = "0" * 16  # nothing is sent
 COUNTED = frozenset({"messages", "model", "system", "thinking", "tool_choice", "tools", "output_config"})  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
         seen.update(fresh)
         new = _unanswered(fresh, known)
         answered += len(fresh) - len(new)
-        scale.add(renderer.head, new.values())
+        scale.add(requests.lines(NONCE, 1, 0, renderer.head, new))
         size += sum(map(len, new.values())) + len(renderer.head) * len(new)
         for digest, tail in new.items():
             sample.add(digest, renderer.head, tail)

@@ -7,7 +7,8 @@ A row that failed is data (a status), not an exception; these are for calls that
     │   ├── TemplateError                the template cannot be rendered over these columns
     │   ├── MissingColumnError (KeyError)
     │   ├── OutputExistsError
-    │   └── MissingValueError            on_missing="error" met a missing value
+    │   ├── MissingValueError            on_missing="error" met a missing value
+    │   └── CostLimitError               it can cost more than a cap allows
     ├── CredentialsError                 no way to sign a request was found
     ├── APIError                         the API, or the way to it, answered with an error
     ├── PausedError                      the run needs a person; it goes on when called again
@@ -61,6 +62,10 @@ class OutputExistsError(InputError):
 
 class MissingValueError(InputError):
     """A row has a missing value and on_missing="error" was asked for."""
+
+
+class CostLimitError(InputError):
+    """What was to be sent can cost more than a cap allows; nothing was sent."""
 
 
 class CredentialsError(BatchError):

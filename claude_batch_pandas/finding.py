@@ -243,7 +243,7 @@ def recover(data: Any, template: Any, **options_: Any) -> Run:
                 lambda: (find_scope(engine), found),
                 index=indexes.digest(data.index),
             )
-            run_id = settle(planner.plan(), engine, index)
+            run_id = settle(planner.plan(), engine, index, lambda _: None)
         hook = partial(hook_for, call.progress)
         return Run(run_id, engine, crew, hook, recipe, index=data.index, planned=data).start()
 

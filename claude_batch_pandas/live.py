@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from claude_batch_pandas.exceptions import (
 )
 from claude_batch_pandas.polling import SPENT, explain
 from claude_batch_pandas.records import RowStatus, RunRecord, Shard
+from claude_batch_pandas.reserving import Reserver
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.shapes import shape_of
 from claude_batch_pandas.spool import write
@@ -56,6 +57,10 @@ class Asker:
     engine: Engine
     waits: Waits
     _tries: dict[int, int] = field(default_factory=dict)
+    _reserver: Reserver = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reserver = Reserver(self.engine)
 
     def ask(self, record: RunRecord, shards: Sequence[Shard]) -> dict[int, PausedError]:
         """Ask the requests of some planned shards, and keep what comes of each.
@@ -74,16 +79,18 @@ class Asker:
         ------
         LedgerError
         """
-        store, now = self.engine.store, self.engine.clock.now()
         lines = {shard.number: resending.only_line(self.engine.spool, shard) for shard in shards}
         pauses: dict[int, PausedError] = {}
         failure: Exception | None = None
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            sent = {
-                pool.submit(self._send, shard, lines[shard.number]): shard
-                for shard in shards
-                if store.mark_submitting(shard, FENCE, now)
-            }
+            sent: dict[Future[Outcome], Shard] = {}
+            for shard in shards:
+                try:
+                    if self._intend(record, shard):
+                        sent[pool.submit(self._send, shard, lines[shard.number])] = shard
+                except PausedError as full:
+                    pauses[shard.number] = full
+                    break
             for future in as_completed(sent):  # each is kept as soon as it is here
                 shard = sent[future]
                 try:
@@ -95,6 +102,10 @@ class Asker:
         if failure is not None:
             raise failure
         return pauses
+
+    def _intend(self, record: RunRecord, shard: Shard) -> bool:
+        cap, now = self._reserver.cap(record, shard), self.engine.clock.now()
+        return self.engine.store.mark_submitting(shard, FENCE, now, cap)
 
     def _send(self, shard: Shard, line: bytes) -> Outcome:
         seconds = CANARY_SECONDS if shard.shape else SAMPLE_SECONDS

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import accounts
 from claude_batch_pandas.cards import Card
 from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.estimates import told
 from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.joining import Join
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
@@ -137,13 +138,22 @@ class Looks:
             return Card(progress, record.model)
         if self._tally is None:
             self._tally = accounts.Tally(self.id, self._engine)
-            self._foreseen = accounts.foreseen(record, self._engine)
+            found = accounts.foreseen(record, self._engine)
+            self._foreseen = "" if found is None else told(found.dollars)
         statuses, bill = self._tally.take()
         dollars = f"{bill} so far" if statuses else ""
         if progress.state is RunState.ENDED and not progress.summary:
             line, _ = accounts.closing_line(record, self._engine, self._was_over)
             progress = replace(progress, summary=line)
         return Card(progress, record.model, statuses, dollars, self._foreseen, is_waited_for)
+
+    def headline(self) -> str:
+        """Return what is sent and about what it costs, in a line; empty when nothing is."""
+        record = self._record
+        if record.state is RunState.ENDED:
+            return ""
+        found = accounts.foreseen(record, self._engine)
+        return "" if found is None else f"{self.id}: {found.line}"
 
     def preview_html(self) -> str:
         """Return the first rows that are here as HTML; nothing is waited for."""

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from claude_batch_pandas import catalog, requests
+from claude_batch_pandas import catalog, requests, weights
 from claude_batch_pandas.catalog import OWN, Place
 from claude_batch_pandas.estimates import Outlook, dump
 from claude_batch_pandas.exceptions import InputError
@@ -40,7 +40,7 @@ from claude_batch_pandas.sharding import (
 from claude_batch_pandas.spool import Spool, Writing, write_sealed
 from claude_batch_pandas.weights import Scale
 
-INDEX, ESTIMATE = "index.parquet", "estimate.json"
+INDEX, OUTLOOK = "index.parquet", "outlook.json"
 CANARY_ROWS = 20  # new requests from which one goes first, and is asked at once
 CANARY_BYTES = 4_000_000  # of requests that are held back at most until they are that many
 MOST_CANARIES = 4  # shapes of one run that are tried
@@ -69,6 +69,7 @@ class Draft:
 
     record: RunRecord
     shards: list[Shard]
+    outlook: Outlook | None  # None when it sends nothing
 
 
 @dataclass(slots=True)
@@ -77,7 +78,15 @@ class _OpenShard:
     number: int
     quota: int
     first: int  # ordinal of its first request
+    scale: Scale
     total: int = 0
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Take some more requests."""
+        data = BODY_JOIN.join(lines)
+        self.file.write(BODY_JOIN + data if self.total else data)
+        self.scale.add(lines)
+        self.total += len(lines)
 
     def room(self, lines: Sequence[bytes]) -> int:
         """Return how many of these lines it still takes, from the first."""
@@ -134,7 +143,6 @@ class Planner:
     live: Live = Live.NONE
     has_passed: Callable[[Scope, str], bool] = lambda *_: False
     outlook: Outlook = Outlook()  # noqa: RUF009 - it cannot be changed
-    _scale: Scale = field(init=False)  # of what is sent
     _seen: dict[bytes, int] = field(default_factory=dict)
     _rows: array[int] = field(default_factory=lambda: array("i"))
     _references: array[int] = field(default_factory=lambda: array("I"))
@@ -147,9 +155,6 @@ class Planner:
     _known: tuple[Scope, Known] | None = None
     _open: _OpenShard | None = None
     _totals: Iterator[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._scale = Scale(self.renderer.recipe.params)
 
     def plan(self) -> Draft:
         """Render every row and write the draft's files.
@@ -222,7 +227,6 @@ class Planner:
                 source = self._sources.setdefault(place.run_id, len(self._sources) + 1)
                 self._references.extend((source, place.ordinal))
         head = self.renderer.head
-        self._scale.add(head, own.values())
         lines = requests.lines(self.record.nonce, 1, self._numbered, head, own)
         self._numbered += len(own)
         if self._waiting is None:
@@ -259,8 +263,7 @@ class Planner:
     def _write_live(self, line: bytes, shape: str = "") -> None:
         """Write a request as a shard that is asked at once."""
         self._open = self._begin_shard(1)
-        self._open.file.write(line)
-        self._open.total = 1
+        self._open.write([line])
         self._own += 1
         self._close_shard(live=True, shape=shape)
 
@@ -278,9 +281,7 @@ class Planner:
             if not count:
                 self._close_shard()
                 continue
-            data = BODY_JOIN.join(lines[:count])
-            shard.file.write(BODY_JOIN + data if shard.total else data)
-            shard.total += count
+            shard.write(lines[:count])
             self._own += count
             lines = lines[count:]
 
@@ -289,7 +290,8 @@ class Planner:
         path = self._folder / self.spool.body(self.record.id, number).name
         file = Writing(path).__enter__()
         file.write(BODY_HEAD)
-        return _OpenShard(file, number, quota or next(self._totals), self._own)
+        scale = Scale(self.renderer.recipe.params)
+        return _OpenShard(file, number, quota or next(self._totals), self._own, scale)
 
     def _close_shard(self, *, live: bool = False, shape: str = "") -> None:
         if self._open is None:
@@ -308,6 +310,7 @@ class Planner:
             betas=self.renderer.recipe.betas,
             live=live,
             shape=shape,
+            load=weights.dump(self._open.scale.loads),
         )
         self._shards.append(shard)
         self._open = None
@@ -323,9 +326,11 @@ class Planner:
         catalog.save(folder, self._rows, digests, self._references)
         catalog.save_reasons(folder, [(str(status), why) for status, why in self._reasons])
         write_sealed(folder / catalog.RECIPE, self.renderer.recipe.dump())
+        outlook = None
         if self._shards:
-            outlook = self.outlook._replace(live=sum(shard.live for shard in self._shards))
-            write_sealed(folder / ESTIMATE, dump(self._scale.loads, outlook))
+            live = sum(shard.live for shard in self._shards)
+            outlook = self.outlook._replace(live=live, shards=len(self._shards))
+            write_sealed(folder / OUTLOOK, dump(outlook))
         record = replace(
             self.record,
             scope=scope,
@@ -334,7 +339,7 @@ class Planner:
             sources=tuple(self._sources),
             key=self._key(scope, digests),
         )
-        return Draft(record, self._shards)
+        return Draft(record, self._shards, outlook)
 
     def _key(self, scope: Scope, digests: bytes) -> str:
         """Return what two calls share exactly when they ask the same of the same rows."""

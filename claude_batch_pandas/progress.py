@@ -239,6 +239,10 @@ class TerminalBar:
         self._stream = stream or sys.stderr
         self._bar: Any = None
 
+    def bind(self, run: Any) -> None:
+        """Say what is sent."""
+        _begin(run, self._stream)
+
     def __call__(self, progress: Progress) -> None:
         """Draw the bar."""
         from tqdm import tqdm
@@ -279,12 +283,22 @@ class Lines:
         self._stream = stream or sys.stderr
         self._last: tuple[Any, ...] | None = None
 
+    def bind(self, run: Any) -> None:
+        """Say what is sent."""
+        _begin(run, self._stream)
+
     def __call__(self, progress: Progress) -> None:
         """Write a line when something but the time has moved."""
         news = _what_moves(progress)[:-1]
         if news != self._last:
             self._last = news
             print(describe(progress), file=self._stream, flush=True)
+
+
+def _begin(run: Any, stream: TextIO) -> None:
+    """Say what a run sends, and about what it costs; nothing when it sends nothing."""
+    if words := run.headline():
+        print(words, file=stream, flush=True)
 
 
 def silent(progress: Progress) -> None:

@@ -124,6 +124,10 @@ class Shard:
     complete: bool = True  # False when some rows have no readable result
     live: bool = False  # its one request goes through the Messages API, at the live price
     shape: str = ""  # of a canary: what its answer proves about the requests like it
+    load: str = ""  # what its requests weigh, as `weights` writes it; "" when nobody weighed them
+    reserved_at: float | None = None  # when it was sent last, on this machine's clock
+    reserved: Decimal | None = None  # US dollars that it can cost at most; None when unknown
+    spent: Decimal | None = None  # what it did cost, once somebody had to know
 
     @property
     def is_open(self) -> bool:
@@ -157,6 +161,8 @@ class Twin:
     settled: bool = False  # nothing more will happen to it
     dollars: Decimal = Decimal(0)  # what it cost, as far as prices are known; 0 until settled
     unpriced: int = 0  # its answers of unknown price
+    reserved_at: float | None = None  # as of a shard
+    reserved: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +191,7 @@ class RunRecord:
     max_attempts: int = 3  # batches that a row may be part of by itself
     keep_requests: bool = True  # False: their bodies go as soon as the API has them
     warm: bool = False  # one request goes first, alone, and fills the prompt cache
+    max_cost: Decimal | None = None  # US dollars that it may cost at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

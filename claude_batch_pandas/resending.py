@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from claude_batch_pandas import catalog
+from claude_batch_pandas import catalog, weights
 from claude_batch_pandas.exceptions import InputError, LedgerError
 from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.requests import ID_HEAD, MAX_ATTEMPTS, with_attempt
 from claude_batch_pandas.sharding import BODY_HEAD, BODY_JOIN, BODY_TAIL, fits
 from claude_batch_pandas.spool import Body, Spool, Writing, file_sha256, read_lines
 from claude_batch_pandas.store import Store
+from claude_batch_pandas.weights import Scale
 
 Edit = Callable[[bytes], bytes]
 
@@ -236,6 +237,8 @@ def _write_shard(
     requests: Sequence[tuple[int, bytes]],
 ) -> Shard:
     catalog.save_ordinals(spool.folder(record.id), number, [ordinal for ordinal, _ in requests])
+    scale = Scale({"model": None, "max_tokens": None})  # of an edited request, it may differ
+    scale.add(line for _, line in requests)
     with Writing(spool.body(record.id, number)) as file:
         _write_body(file, (line for _, line in requests))
         return Shard(
@@ -246,6 +249,7 @@ def _write_shard(
             size=file.size,
             sha256=file.keep(),
             betas=like.betas,
+            load=weights.dump(scale.loads),
         )
 
 

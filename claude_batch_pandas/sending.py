@@ -30,6 +30,7 @@ from claude_batch_pandas.polling import (
 )
 from claude_batch_pandas.reconcile import longest_post
 from claude_batch_pandas.records import RunRecord, Shard
+from claude_batch_pandas.reserving import Reserver
 from claude_batch_pandas.scopes import check_scope
 from claude_batch_pandas.waits import Agenda, Waits
 
@@ -52,17 +53,22 @@ class Sender:
     waits: Waits
     tell: Callable[[str], None]
     hold: Hold = field(init=False)
+    _reserver: Reserver = field(init=False)
 
     def __post_init__(self) -> None:
         self.hold = Hold(self.engine.dice)
+        self._reserver = Reserver(self.engine)
 
-    def may_send(self, shard: Shard, shards: Sequence[Shard]) -> bool:
-        """Tell whether the API's queue, and our own share of it, has room for a shard."""
+    def may_send(self, record: RunRecord, shard: Shard, shards: Sequence[Shard]) -> bool:
+        """Tell whether the API's queue, our own share of it, and every cap has room for a shard."""
         open_ = [other for other in shards if other.is_open]
         if self.hold.is_on(self.waits.now, len(open_)):
             return False
+        if not open_:
+            return True  # what stands in its way will not go by itself
         waiting = sum(other.total for other in open_)
-        return not open_ or waiting + shard.total <= self.engine.max_in_flight
+        has_room = waiting + shard.total <= self.engine.max_in_flight
+        return has_room and self._reserver.has_room(record, shard)
 
     def send(self, record: RunRecord, shard: Shard, agenda: Agenda, others: int) -> None:
         """Send one shard, once.
@@ -87,7 +93,16 @@ class Sender:
         body = resending.checked_body(engine.spool, shard)
         body.may_end = self._deadline(shard)
         fence, now = self._fence(record)
-        if not engine.store.mark_submitting(shard, fence, now):
+        try:
+            if not engine.store.mark_submitting(
+                shard, fence, now, self._reserver.cap(record, shard)
+            ):
+                return
+        except PausedError as full:
+            if not others:
+                raise
+            self.waits.note = f"{full} First, what is open is waited for."
+            self.waits.wait(agenda)
             return
         agenda.was_sent_here = True
         try:

@@ -18,9 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from claude_batch_pandas import frames, indexes, locks
+from claude_batch_pandas import consent, frames, indexes, locks, reserving
 from claude_batch_pandas.abilities import Abilities, shipped
-from claude_batch_pandas.calls import Call, cache_warning, outlook_of, recipe_of, record_of
+from claude_batch_pandas.accounts import estimate_of
+from claude_batch_pandas.calls import (
+    Call,
+    cache_warning,
+    dollars_of,
+    exact,
+    outlook_of,
+    recipe_of,
+    record_of,
+)
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.clock import Clock, SystemClock
@@ -99,7 +108,7 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
             engine.store.has_passed,
             outlook_of(recipe, call),
         )
-        run_id = settle(planner.plan(), engine, index)
+        run_id = settle(planner.plan(), engine, index, lambda draft: _approve(draft, call, engine))
         _apply(call, engine, run_id, live or live_of(call))
     if asks and (words := _retirement(recipe, desk)):
         warn(words)
@@ -161,6 +170,8 @@ def _apply(call: Call, engine: Engine, run_id: str, live: Live) -> None:
             engine.store.set_policy(asked, call.on_unknown)
     if not call.keep_requests:
         engine.store.drop_requests(run_id)
+    if engine.store.run(run_id).max_cost != dollars_of(call):
+        engine.store.set_max_cost(run_id, dollars_of(call))
     if live is Live.NONE:
         _let_go(engine, run_id)
 
@@ -356,6 +367,7 @@ def build_engine(sdk: Any) -> Engine:
         max_in_flight=options.max_in_flight,
         poll_seconds=options.poll_seconds,
         settle_seconds=options.settle_seconds,
+        max_cost_per_day=exact(options.max_cost_per_day),
     )
 
 
@@ -380,7 +392,9 @@ def look_up(engine: Engine, *, reuse: bool) -> tuple[Scope, Catalog]:
     return scope, Catalog(engine.spool, engine.store.history(scope) if reuse else [])
 
 
-def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
+def settle(
+    draft: Draft, engine: Engine, index: bytes | None, approve: Callable[[Draft], None]
+) -> str:
     """Make a draft a run, or find the run that it is; return the run's id.
 
     Parameters
@@ -389,6 +403,8 @@ def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
     engine : Engine
     index : bytes or None
         The frame's, as far as it can be saved.
+    approve : callable
+        Refuses a draft, which is deleted then.
     """
     record, store, spool = draft.record, engine.store, engine.spool
     existing = store.find(record.key, prefer_whole=record.reuse)
@@ -399,11 +415,25 @@ def settle(draft: Draft, engine: Engine, index: bytes | None) -> str:
     if existing is not None and (record.reuse or _was_cut_short(existing)):
         spool.discard(record.id)
         return existing.id
+    try:
+        approve(draft)
+    except BaseException:
+        spool.discard(record.id)
+        raise
     if index is not None:
         write_sealed(spool.draft(record.id) / INDEX, index)
     spool.publish(record.id)
     store.add_run(record, draft.shards)
     return record.id
+
+
+def _approve(draft: Draft, call: Call, engine: Engine) -> None:
+    """Refuse what may pass a cap, or what a person does not want; nothing was sent yet."""
+    if draft.outlook is None:
+        return
+    reserving.check(draft.record, draft.shards, draft.outlook, engine)
+    if call.confirm:
+        consent.ask(estimate_of(draft.record, draft.shards, draft.outlook), options.confirm_above)
 
 
 def _was_cut_short(existing: RunRecord) -> bool:

@@ -114,8 +114,11 @@ class Options:
         it is in the server's list: send it again, pause and ask you, or go on looking.
     max_attempts : int, default 3
         Batches a row may be part of by itself; `run.retry` is your own decision.
-    max_cost_per_day, confirm_above : float or None
-        US dollars. Kept, but not enforced yet: nothing is refused or asked because of them.
+    max_cost_per_day : float or None, default None
+        US dollars that all runs of this ledger may cost on one day (local time); what is on its way
+        counts at the most that it can cost.
+    confirm_above : float or None, default 10.0
+        US dollars; with ``confirm=True``, a call that may cost more asks first.
     progress : {"auto", "bar", "log", "none"} or callable, default "auto"
     canary : bool, default True
         Ask one row of a large run at once, at the live price, before the others are sent.

@@ -151,7 +151,7 @@ class Steps:
             first = next((other for other in self._shards if not other.live), shard)
             if shard.number != first.number and not first.is_settled:
                 return False
-        return self._sender.may_send(shard, self._shards)
+        return self._sender.may_send(self.record, shard, self._shards)
 
     def _pause(self, refused: PausedError | None) -> None:
         """Raise what needs a person, unless other shards go on; what they bring is fetched first."""

@@ -159,6 +159,18 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         """,
         *(statement for table in REMEMBERED for statement in _sealing(table)),
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN max_cost TEXT",
+        "ALTER TABLE shards ADD COLUMN load TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE shards ADD COLUMN reserved_at REAL",
+        "ALTER TABLE shards ADD COLUMN reserved TEXT",
+        "ALTER TABLE shards ADD COLUMN spent TEXT",
+        "ALTER TABLE twins ADD COLUMN reserved_at REAL",
+        "ALTER TABLE twins ADD COLUMN reserved TEXT",
+        "UPDATE runs SET seal = NULL",
+        "UPDATE shards SET seal = NULL",
+        "UPDATE twins SET seal = NULL",
+    ),
 )
 
 
@@ -197,6 +209,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "max_attempts": run.max_attempts,
         "keep_requests": int(run.keep_requests),
         "warm": int(run.warm),
+        "max_cost": _text(run.max_cost),
     }
 
 
@@ -212,6 +225,7 @@ def read_run(row: Row) -> RunRecord:
     values["attached"] = bool(values["attached"])
     values["keep_requests"] = bool(values["keep_requests"])
     values["warm"] = bool(values["warm"])
+    values["max_cost"] = dollars_of(values["max_cost"])
     return RunRecord(scope=scope, **values)
 
 
@@ -232,6 +246,7 @@ def shard_row(shard: Shard) -> dict[str, Any]:
         "complete": int(shard.complete),
         "live": int(shard.live),
         "shape": shard.shape,
+        "load": shard.load,
     }
 
 
@@ -242,6 +257,8 @@ def read_shard(row: Row) -> Shard:
     values["state"] = ShardState(values["state"])
     values["complete"] = bool(values["complete"])
     values["live"] = bool(values["live"])
+    values["reserved"] = dollars_of(values["reserved"])
+    values["spent"] = dollars_of(values["spent"])
     counts = values["counts"]
     values["counts"] = None if counts is None else Counts(**json.loads(counts))
     return Shard(**values)
@@ -265,6 +282,8 @@ def twin_of(shard: Shard, *, refused: bool = False) -> Twin:
         batch_id=shard.batch_id,
         refused=refused,
         unpriced=0 if shard.batch_id is None else shard.total,
+        reserved_at=shard.reserved_at,
+        reserved=shard.reserved,
     )
 
 
@@ -276,6 +295,7 @@ def twin_row(twin: Twin) -> dict[str, Any]:
         "refused": int(twin.refused),
         "settled": int(twin.settled),
         "dollars": str(twin.dollars),
+        "reserved": _text(twin.reserved),
     }
 
 
@@ -285,7 +305,17 @@ def read_twin(row: Row) -> Twin:
     values["refused"] = bool(values["refused"])
     values["settled"] = bool(values["settled"])
     values["dollars"] = Decimal(values["dollars"])
+    values["reserved"] = dollars_of(values["reserved"])
     return Twin(**values)
+
+
+def dollars_of(text: str | None) -> Decimal | None:
+    """Return US dollars as they were before they were written; exact, and None when unknown."""
+    return None if text is None else Decimal(text)
+
+
+def _text(dollars: Decimal | None) -> str | None:
+    return None if dollars is None else str(dollars)
 
 
 def batch_values(batch: Batch) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.spool import Spool, file_sha256, read_sealed
 from claude_batch_pandas.store import Store
 
-SMALL = ("recipe.json", "reasons.json", "index.parquet", "estimate.json")
+SMALL = ("recipe.json", "reasons.json", "index.parquet", "outlook.json")
 PATTERNS = ("*.npy", "*.ids.json", *SMALL)
 
 

@@ -9,19 +9,33 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import orjson
 
 from claude_batch_pandas import models, pictures
 from claude_batch_pandas.abilities import NEW_EYES, shipped, version_of
+from claude_batch_pandas.requests import params_of
 
 OLD_BYTES, NEW_BYTES = 4.0, 3.1  # per token of English, before version 4.7 and since (its page)
 FRAME = 80  # bytes of a request that are JSON around its texts
 PAGE_TOKENS = 3_000  # of a PDF, the upper end of what its page says
 PAGES = (b"/Type /Page", b"/Type/Page")
 
-Key = tuple[str, bool]  # model; whether its prompts are in the tier of long ones
+LINE_FRAME = 71  # bytes of a request line that are not its params
+SHORT_TOKENS = models.TIER_TOKENS - 2_000  # what the API adds to a prompt counts, too
+
+
+class Tier(IntEnum):
+    """Whether prompts are priced as long ones."""
+
+    SHORT = 0  # no: they have fewer bytes than that takes tokens
+    PERHAPS = 1  # if their language is dear
+    LONG = 2  # yes, by what is usual
+
+
+Key = tuple[str, Tier]  # of a model and a tier
 
 
 class Load(NamedTuple):
@@ -36,12 +50,16 @@ class Load(NamedTuple):
         Tokens of images and documents.
     most : int
         Tokens that their answers may have.
+    pages, unseen : int
+        Of documents; and documents whose pages nobody can count here.
     """
 
     requests: int = 0
     text: int = 0
     media: int = 0
     most: int = 0
+    pages: int = 0
+    unseen: int = 0
 
     def plus(self, other: Load) -> Load:
         """Return both together."""
@@ -61,35 +79,55 @@ class Scale:
     params: Mapping[str, Any]
     loads: dict[Key, Load] = field(default_factory=dict)
 
-    def add(self, head: bytes, tails: Iterable[bytes]) -> None:
-        """Weigh requests.
-
-        Parameters
-        ----------
-        head : bytes
-            What the params of all of them begin with.
-        tails : iterable of bytes
-            The rest of each.
-        """
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Weigh request lines."""
         model, most = self.params["model"], self.params["max_tokens"]
-        is_plain = isinstance(model, str) and isinstance(most, int) and b'"source"' not in head
-        size = len(head) - FRAME
-        longest = models.TIER_TOKENS * bytes_per_token(model) if is_plain else 0.0
+        is_plain = isinstance(model, str) and isinstance(most, int)
+        frame = FRAME + LINE_FRAME
         count = text = 0
-        for tail in tails:
-            whole = size + len(tail)
-            if not is_plain or b'"source"' in tail or whole > longest:
-                self._put(*weigh(head + tail))
+        for line in lines:
+            size = len(line) - frame
+            if not is_plain or b'"source"' in line or size > SHORT_TOKENS:
+                self.put(*weigh(params_of(line)))
                 continue
             count += 1
-            text += whole
+            text += size
         if count:
-            self._put(model, Load(count, text, 0, count * most))
+            self._sum((model, Tier.SHORT), Load(count, max(0, text), 0, count * most))
 
-    def _put(self, model: str, load: Load) -> None:
-        one = load.text / bytes_per_token(model) + load.media
-        key = model, load.requests == 1 and one > models.TIER_TOKENS
+    def put(self, model: str, load: Load) -> None:
+        """Take one request that was weighed."""
+        self._sum((model, _tier(model, load)), load)
+
+    def _sum(self, key: Key, load: Load) -> None:
         self.loads[key] = self.loads.get(key, Load()).plus(load)
+
+
+def together(parts: Iterable[Mapping[Key, Load]]) -> dict[Key, Load]:
+    """Return what several weigh together."""
+    whole: dict[Key, Load] = {}
+    for part in parts:
+        for key, load in part.items():
+            whole[key] = whole.get(key, Load()).plus(load)
+    return whole
+
+
+def dump(loads: Mapping[Key, Load]) -> str:
+    """Return loads as the ledger keeps them."""
+    return orjson.dumps([[*key, *load] for key, load in loads.items()]).decode()
+
+
+def load(text: str) -> dict[Key, Load]:
+    """Return the loads that `dump` wrote."""
+    return {(model, Tier(tier)): Load(*rest) for model, tier, *rest in orjson.loads(text)}
+
+
+def _tier(model: str, load: Load) -> Tier:
+    """Return the tier of one request: at most a token for every byte."""
+    if load.text / bytes_per_token(model) + load.media > models.TIER_TOKENS:
+        return Tier.LONG
+    is_short = load.text + load.media <= SHORT_TOKENS and not load.pages and not load.unseen
+    return Tier.SHORT if is_short else Tier.PERHAPS
 
 
 def bytes_per_token(model: str) -> float:
@@ -108,13 +146,12 @@ def weigh(request: bytes) -> tuple[str, Load]:
     """
     params = orjson.loads(request)
     model = str(params.get("model"))
-    media = data = 0
+    whole = Load(1, len(request) - FRAME, 0, int(params["max_tokens"]))
     for block in _media(params):
         source = block["source"]
         found = str(source.get("data") or "") if source.get("type") == "base64" else ""
-        data += len(found)
-        media += _media_tokens(block, found, model)
-    return model, Load(1, max(0, len(request) - FRAME - data), media, int(params["max_tokens"]))
+        whole = whole.plus(_weigh_media(block, found, model))
+    return model, whole._replace(text=max(0, whole.text))
 
 
 def _media(part: Any) -> Iterator[Mapping[str, Any]]:
@@ -129,16 +166,16 @@ def _media(part: Any) -> Iterator[Mapping[str, Any]]:
             yield from _media(value)
 
 
-def _media_tokens(block: Mapping[str, Any], data: str, model: str) -> int:
-    """Return the tokens of an image or document; the most for an image that is not here."""
-    sight = shipped(model).sight
+def _weigh_media(block: Mapping[str, Any], data: str, model: str) -> Load:
+    """Return what an image or document weighs in place of its data; the most for an unseen image."""
     if block["source"].get("type") in {"text", "content"}:
-        return 0  # it stands in the request as text
+        return Load()  # it stands in the request as text
     try:
         raw = base64.b64decode(data)
     except binascii.Error:
         raw = b""
-    if block["type"] == "document":
-        pages = sum(raw.count(mark) - raw.count(mark + b"s") for mark in PAGES)
-        return PAGE_TOKENS * max(1, pages)
-    return pictures.tokens(raw, sight)
+    if block["type"] == "image":
+        return Load(text=-len(data), media=pictures.tokens(raw, shipped(model).sight))
+    pages = max(0, sum(raw.count(mark) - raw.count(mark + b"s") for mark in PAGES))
+    tokens = PAGE_TOKENS * max(1, pages)
+    return Load(text=-len(data), media=tokens, pages=pages, unseen=int(not pages))

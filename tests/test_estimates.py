@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import claude_batch_pandas as cbp
-from claude_batch_pandas import models
+from claude_batch_pandas import models, weights
 from claude_batch_pandas.emulator import Emulator, Rule, serve
 from claude_batch_pandas.estimates import (
     GUESS,
@@ -31,6 +31,7 @@ from claude_batch_pandas.estimates import (
     told,
 )
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.requests import lines
 from claude_batch_pandas.weights import (
     FRAME,
     NEW_BYTES,
@@ -38,6 +39,8 @@ from claude_batch_pandas.weights import (
     PAGE_TOKENS,
     Load,
     Scale,
+    Tier,
+    together,
     weigh,
 )
 
@@ -47,6 +50,11 @@ PARAMS = {"model": HAIKU, "max_tokens": 100}
 
 def body(text: str, **more: Any) -> bytes:
     return orjson.dumps({**PARAMS, "messages": [{"role": "user", "content": text}], **more})
+
+
+def line(params: bytes) -> bytes:
+    """Return params as a line of a body."""
+    return lines("0" * 16, 1, 0, b"", {b"0" * 16: params})[0]
 
 
 def picture(width: int, height: int) -> dict[str, Any]:
@@ -64,15 +72,19 @@ def picture(width: int, height: int) -> dict[str, Any]:
 @given(st.lists(st.text(), max_size=30), st.integers(0, 60))
 @settings(deadline=None, max_examples=60)
 def test_requests_weigh_the_same_however_they_come(texts: list[str], cut: int) -> None:
-    """In one go or one by one, with a common beginning or none, read or not."""
-    bodies = [body(text, tag="x" * 60) for text in texts]
+    """In one go, one by one or in two parts, read or not."""
+    found = [line(body(text, tag="x" * 60)) for text in texts]
     at_once, one_by_one, read = Scale(PARAMS), Scale(PARAMS), Scale({**PARAMS, "model": object()})
-    head = body("")[:0] if not bodies else bodies[0][: min(cut, 20)]
-    at_once.add(head, [request.removeprefix(head) for request in bodies])
-    for request in bodies:
-        one_by_one.add(b"", [request])
-        read.add(b"", [request])
+    parts = Scale(PARAMS), Scale(PARAMS)
+    at_once.add(found)
+    for request in found:
+        one_by_one.add([request])
+        read.add([request])
+    for part, some in zip(parts, (found[:cut], found[cut:]), strict=True):
+        part.add(some)
     assert at_once.loads == one_by_one.loads == read.loads
+    assert at_once.loads == together(part.loads for part in parts)
+    assert at_once.loads == weights.load(weights.dump(at_once.loads))
     total = sum(load.requests for load in at_once.loads.values())
     assert total == len(texts)
 
@@ -97,7 +109,7 @@ def test_an_image_costs_its_pixels_not_its_bytes() -> None:
 
 def test_golden_dollars() -> None:
     """By hand from the price sheet: Haiku 5.5 at 0.05 and 0.25 a million in batches, twice live."""
-    loads = {(HAIKU, False): Load(1_000, 3_100_000, 0, 4_000_000)}
+    loads = {(HAIKU, Tier.SHORT): Load(1_000, 3_100_000, 0, 4_000_000)}
     found = estimate(loads, Rate(), Outlook(answer=100))
     assert found.input_tokens == 1_000_000
     assert (found.output_tokens, found.max_output_tokens) == (100_000, 4_000_000)
@@ -111,29 +123,29 @@ def test_golden_dollars() -> None:
 def test_long_prompts_are_dearer() -> None:
     """Haiku 5.5 costs five times as much for a prompt of more than 100,000 tokens, all of it."""
     scale = Scale(PARAMS)
-    scale.add(b"", [body("x" * 400_000), body("short")])
-    assert set(scale.loads) == {(HAIKU, True), (HAIKU, False)}
-    long = {(HAIKU, True): Load(2, 2 * 310_000 * 2, 0, 0)}
+    scale.add(line(body(text)) for text in ("x" * 400_000, "x" * 200_000, "short"))
+    assert set(scale.loads) == {(HAIKU, tier) for tier in Tier}
+    long = {(HAIKU, Tier.LONG): Load(2, 2 * 310_000 * 2, 0, 0)}
     found = estimate(long, Rate(), Outlook())
     assert found.dollars is not None
     assert found.dollars.expected == Decimal("0.25") * Decimal(400_000) / Decimal(1_000_000)
 
 
 def test_us_inference_is_dearer_and_an_unknown_price_is_none() -> None:
-    loads = {(OPUS, False): Load(1, 31_000, 0, 0)}
+    loads = {(OPUS, Tier.SHORT): Load(1, 31_000, 0, 0)}
     here = estimate(loads, Rate(), Outlook()).dollars
     us = estimate(loads, Rate(), Outlook(factor=Decimal("1.1"))).dollars
     assert here is not None
     assert us is not None
     assert us.expected == here.expected * Decimal("1.1")
-    unknown = estimate({**loads, ("my-model", False): Load(1, 1, 0, 1)}, Rate(), Outlook())
+    unknown = estimate({**loads, ("my-model", Tier.SHORT): Load(1, 1, 0, 1)}, Rate(), Outlook())
     assert unknown.dollars is None
     assert "the price is not known" in repr(unknown)
 
 
 def test_a_cache_is_written_once_at_best_and_always_at_worst() -> None:
     """What all rows share is read at a tenth or less; writing it costs a quarter more, or twice."""
-    loads = {(OPUS, False): Load(100, 100 * 31_000, 0, 0)}
+    loads = {(OPUS, Tier.SHORT): Load(100, 100 * 31_000, 0, 0)}
     plain = estimate(loads, Rate(), Outlook()).dollars
     cached = estimate(loads, Rate(), Outlook(shared=15_500)).dollars
     hour = estimate(loads, Rate(), Outlook(shared=15_500, is_hour=True)).dollars
@@ -174,16 +186,13 @@ def test_a_sample_does_not_depend_on_the_order(digests: set[bytes]) -> None:
 
 
 def test_what_a_ledger_keeps_gives_the_same_dollars() -> None:
-    loads = {(OPUS, False): Load(7, 9_999, 12, 700), (HAIKU, True): Load(1, 10**6, 0, 1)}
-    outlook = Outlook(40, 6_000, True, Decimal("1.1"))
-    kept = dump(loads, outlook)
-    assert load(kept) == estimate(loads, Rate(), outlook).dollars
-    assert load(dump({("my-model", False): Load(1, 1, 0, 1)}, Outlook())) is None
+    outlook = Outlook(40, 6_000, True, Decimal("1.1"), has_tools=True, shards=4)
+    assert load(dump(outlook)) == outlook
 
 
 def test_older_models_have_longer_tokens() -> None:
-    old = estimate({("claude-haiku-4-5", False): Load(1, 12_400, 0, 0)}, Rate(), Outlook())
-    new = estimate({(HAIKU, False): Load(1, 12_400, 0, 0)}, Rate(), Outlook())
+    old = estimate({("claude-haiku-4-5", Tier.SHORT): Load(1, 12_400, 0, 0)}, Rate(), Outlook())
+    new = estimate({(HAIKU, Tier.SHORT): Load(1, 12_400, 0, 0)}, Rate(), Outlook())
     assert (old.input_tokens, new.input_tokens) == (12_400 / OLD_BYTES, 12_400 / NEW_BYTES)
 
 
@@ -313,7 +322,7 @@ def test_the_card_says_what_was_estimated(frame: pd.DataFrame, client: Any) -> N
 
 def test_prices_come_from_the_table() -> None:
     """The estimate and the bill agree about what a token costs."""
-    loads = {(OPUS, False): Load(1, 31_000, 0, 1_000)}
+    loads = {(OPUS, Tier.SHORT): Load(1, 31_000, 0, 1_000)}
     found = estimate(loads, Rate(error=0.0), Outlook(answer=1_000)).dollars
     assert found is not None
     assert found.expected == models.price(OPUS, models.Tokens(10_000, 1_000))

@@ -87,6 +87,10 @@ PARTS: dict[str, tuple[Part, int]] = {  # and how many seeds are a long soak
     "kernels": (kernels, 200),
     "ipykernels": (ipykernels, 20),
     "cuts": (pytest_of("tests/test_faults.py", "-k", "cut"), 80),
+    "caps": (
+        pytest_of("tests/test_caps.py", "tests/test_caps_kernels.py", "-k", "engines or kernels"),
+        50,
+    ),
     "flips": (pytest_of("tests/test_verifying.py", "-k", "no_byte"), 200),
     "properties": (pytest_of("tests/test_store_machine.py", "tests/test_every_frame.py"), 100),
     "fuzz": (fuzz, 60),

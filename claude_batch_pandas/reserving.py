@@ -1,0 +1,97 @@
+"""What a shard can cost at most, and whether it fits under the caps: asked before it is sent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from claude_batch_pandas import caps, estimates, money, weights
+from claude_batch_pandas.caps import Cap
+from claude_batch_pandas.engine import Engine
+from claude_batch_pandas.estimates import Outlook
+from claude_batch_pandas.exceptions import CostLimitError, LedgerError
+from claude_batch_pandas.planning import OUTLOOK
+from claude_batch_pandas.records import LOST, RunRecord, Shard
+from claude_batch_pandas.spool import read_sealed
+
+
+@dataclass(slots=True)
+class Reserver:
+    """Says what the shards of one run reserve.
+
+    Parameters
+    ----------
+    engine : Engine
+    """
+
+    engine: Engine
+    _outlook: Outlook | None = None
+    _tried: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def cap(self, record: RunRecord, shard: Shard) -> Cap:
+        """Return what is checked and remembered when a shard is sent."""
+        cap = Cap(self._most(shard), self.engine.clock.now(), self.engine.max_cost_per_day)
+        if record.max_cost is not None or cap.per_day is not None:
+            self.settle(record.id, cap)
+        return cap
+
+    def has_room(self, record: RunRecord, shard: Shard) -> bool:
+        """Tell whether a shard fits under the caps now."""
+        if record.max_cost is None and self.engine.max_cost_per_day is None:
+            return True
+        cap = self.cap(record, shard)
+        return not cap.refusal(record.max_cost, *self.engine.store.committed(record.id, cap.since))
+
+    def _most(self, shard: Shard) -> Decimal | None:
+        with contextlib.suppress(LedgerError):  # of an older version, or damaged: nobody can say
+            if self._outlook is None:
+                path = self.engine.spool.folder(shard.run_id) / OUTLOOK
+                self._outlook = estimates.load(read_sealed(path))
+            return most(shard, self._outlook)
+        return None
+
+    def settle(self, run_id: str, cap: Cap) -> None:
+        """Read what answers that are here did cost, once each; less than was reserved for them."""
+        store = self.engine.store
+        for shard in store.unsettled(run_id, cap.since):
+            mark = (shard.run_id, shard.number, shard.attempt)
+            if mark in self._tried or not shard.complete:
+                continue
+            self._tried.add(mark)
+            with contextlib.suppress(LedgerError):  # purged or damaged: what was reserved stands
+                results = self.engine.reader().of_shard(store.run(shard.run_id), shard)
+                bill = money.bill(results.values())
+                if not bill.unpriced:
+                    store.set_spent(shard, bill.dollars)
+
+
+def most(shard: Shard, outlook: Outlook) -> Decimal | None:
+    """Return the most that a shard can cost, in US dollars; None when nobody can say."""
+    if not shard.load:
+        return None
+    dollars = estimates.most(weights.load(shard.load), outlook)
+    times = caps.LIVE if shard.live else caps.LOST if shard.shape == LOST else 1
+    return None if dollars is None else dollars * times
+
+
+def check(record: RunRecord, shards: Sequence[Shard], outlook: Outlook, engine: Engine) -> None:
+    """Refuse a run that may pass a cap, before any of it is sent.
+
+    Raises
+    ------
+    CostLimitError
+    """
+    per_day = engine.max_cost_per_day
+    if not shards or (record.max_cost is None and per_day is None):
+        return
+    parts = [most(shard, outlook) for shard in shards]
+    known = [part for part in parts if part is not None]
+    whole = sum(known, Decimal(0)) if len(known) == len(parts) else None
+    requests = sum(shard.total for shard in shards)
+    cap = Cap(whole, engine.clock.now(), per_day, f"This run of {requests:,} requests")
+    Reserver(engine).settle(record.id, cap)
+    if why := cap.refusal(record.max_cost, *engine.store.committed(record.id, cap.since)):
+        msg = f"Nothing was sent. {why}"
+        raise CostLimitError(msg)
