@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from claude_batch_pandas.blocks import document, image
     from claude_batch_pandas.exceptions import *  # noqa: F403 - as `__getattr__` has them
     from claude_batch_pandas.exports import export
-    from claude_batch_pandas.finding import attach, recover, run, runs, verify
+    from claude_batch_pandas.finding import attach, recover, run
     from claude_batch_pandas.handles import Run
+    from claude_batch_pandas.listing import runs, verify
     from claude_batch_pandas.reading import documents
     from claude_batch_pandas.slots import col
     from claude_batch_pandas.spending import costs
@@ -58,8 +59,8 @@ _LAZY = {
     "image": "claude_batch_pandas.blocks",
     "recover": "claude_batch_pandas.finding",
     "run": "claude_batch_pandas.finding",
-    "runs": "claude_batch_pandas.finding",
-    "verify": "claude_batch_pandas.finding",
+    "runs": "claude_batch_pandas.listing",
+    "verify": "claude_batch_pandas.listing",
 }
 
 

@@ -165,7 +165,7 @@ class Reader:
 
     def of_shard(self, record: RunRecord, shard: Shard) -> dict[int, Result]:
         """Return the readable results of one collected shard, by request, as they fit."""
-        output, place = self.output(record), self._places(record, shard)
+        output, place = self.output(record), self.places(record, shard)
         path = self.spool.results(record.id, shard.number)
         expected = frozenset(self.expected(record, shard))
         found = {
@@ -217,11 +217,15 @@ class Reader:
             was_asked = shard.batch_id is not None or shard.live
             first = Origin(run_id, shard.number, int(was_asked))
             before = {i: results[i] for i in ordinals if results[i] is not UNKNOWN}
+            holders = {i: origins[i].shard for i in before}
             for i in ordinals:
                 origins[i] = _again(origins[i], first, before[i]) if i in before else first
             if shard.state is ShardState.COLLECTED:
                 self._collected(record, shard, ordinals, results)
                 replaced += [_displaced(results, i, earlier) for i, earlier in before.items()]
+                for i, earlier in before.items():
+                    if results[i] is earlier:  # it stands, and so does where it is
+                        origins[i] = origins[i]._replace(shard=holders[i])
                 continue
             replaced += before.values()
             waiting = WITHDRAWN if shard.state is ShardState.WITHDRAWN else PROCESSING
@@ -240,7 +244,7 @@ class Reader:
             )
             raise LedgerError(msg)
         blocks = read(read_line_blocks(path))
-        place = self._places(record, shard)
+        place = self.places(record, shard)
         if shard.complete:  # verified: every custom_id is ours and stands once
             for block in blocks:
                 for name, result in block:
@@ -258,7 +262,7 @@ class Reader:
         for name in found.keys() - doubtful:
             results[place(name)] = believed[name]
 
-    def _places(self, record: RunRecord, shard: Shard) -> Callable[[str], int]:
+    def places(self, record: RunRecord, shard: Shard) -> Callable[[str], int]:
         """Return what tells the ordinal of a custom_id."""
         if not record.attached:
             return _ordinal

@@ -1,6 +1,7 @@
 """``claude-batch``: the package from a shell.
 
-Exit codes: 0 done, 2 it could not be done (one line on standard error says why), 130 interrupted.
+Exit codes: 0 done, 1 some rows failed (with ``--strict``) or a file is damaged, 2 it could not be
+done (one line on standard error says why), 130 interrupted.
 `emulate` has no other end than an interrupt, which is therefore a 0. Heavy libraries are imported
 inside the commands that need them.
 """
@@ -11,26 +12,22 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from claude_batch_pandas import __version__
+from claude_batch_pandas import __version__, commands
 from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.words import plain
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
-
 REFUSED, INTERRUPTED = 2, 130
-PIPE_WIDTH = 160  # characters; a table in a file or a pipe is not cut at 80
 
 # Click's UsageError. Typer carries Click under another name in some versions, so it is reached
 # through the one subclass that all of them export.
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(commands.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.format_message().rstrip('.')}. See: claude-batch --help")
     except BatchError as error:
         return _refuse(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        typer.echo(plain(str(stop)) or "interrupted", err=True)
+        return INTERRUPTED
     if code == INTERRUPTED:
         typer.echo("interrupted", err=True)
     return code or 0
@@ -134,65 +132,12 @@ def emulate(
             typer.echo(f"Ended; its batches are {left}.", err=True)
 
 
-@app.command()
-def runs(
-    *, as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False
-) -> None:
-    """List the runs of this ledger."""
-    from claude_batch_pandas import finding, session
-
-    found = finding.runs()
-    if as_json:
-        typer.echo(found.to_json(orient="records", date_format="iso", date_unit="s"))
-    elif found.empty:
-        typer.echo(
-            f"No runs yet in {session.ledger_home()}. Begin with df.claude.batch(...) in Python, "
-            "or see one with: claude-batch demo"
-        )
-    else:
-        _print(_table(found))
-
-
 def _require_emulator() -> None:
     """Say how to get the emulator where it is not installed."""
     try:
         from claude_batch_pandas import emulator  # noqa: F401 - only asked whether it is there
     except ImportError as error:
         raise BatchError(str(error)) from error
-
-
-def _table(found: pd.DataFrame) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for name in found.columns:
-        is_number = name in {"rows", "shards"}
-        # The id is what people copy from here, so it is never cut.
-        width = max(map(len, found["id"]), default=0) if name == "id" else None
-        table.add_column(
-            name, justify="right" if is_number else "left", no_wrap=True, min_width=width
-        )
-    for run in found.itertuples(index=False):
-        table.add_row(*(Text(_cell(value)) for value in run))  # a name is no markup
-    return table
-
-
-def _cell(value: Any) -> str:
-    import pandas as pd
-
-    if isinstance(value, pd.Timestamp):
-        return value.strftime("%Y-%m-%d %H:%M UTC")
-    if pd.isna(value):
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else plain(str(value))
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
 
 
 def _refuse(why: str) -> int:

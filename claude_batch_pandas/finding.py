@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import (
     attaching,
     catalog,
-    deadlines,
     frames,
     indexes,
     locks,
     recovery,
-    session,
-    verifying,
 )
 from claude_batch_pandas.calls import Call, make_call, recipe_of, record_of
 from claude_batch_pandas.displays import hook_for
@@ -27,19 +24,19 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import NOT_FOUND, InputError, RunNotFoundError
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.knowledge import Knowledge
+from claude_batch_pandas.listing import warn_of_deadline
 from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.planning import Planner
 from claude_batch_pandas.preparing import prepare
-from claude_batch_pandas.records import Batch, RunRecord, RunState, Scope, Shard, ShardState
+from claude_batch_pandas.records import Batch, RunState, Scope, ShardState
 from claude_batch_pandas.rendered import Rendered
 from claude_batch_pandas.replies import check_batch_id
 from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.scopes import find_scope
-from claude_batch_pandas.session import build_engine, crew, ledger_home, look_up, settle
+from claude_batch_pandas.session import build_engine, crew, look_up, settle
 from claude_batch_pandas.slots import Column
 from claude_batch_pandas.spool import write_sealed
-from claude_batch_pandas.store import Store
 from claude_batch_pandas.templates import wrong_template
 from claude_batch_pandas.tracebacks import Curtain, warn
 from claude_batch_pandas.twins import LONGEST_SECONDS
@@ -47,17 +44,6 @@ from claude_batch_pandas.uploads import Uploads
 
 if TYPE_CHECKING:
     import anthropic
-    import pandas as pd
-
-LISTED = {
-    "id": "text",
-    "name": "text",
-    "state": "text",
-    "rows": "count",
-    "shards": "count",
-    "created": "time",
-    "expires": "time",
-}
 
 
 def run(run_id: str, *, client: anthropic.Anthropic | None = None, progress: Any = None) -> Run:
@@ -77,56 +63,8 @@ def run(run_id: str, *, client: anthropic.Anthropic | None = None, progress: Any
     engine = build_engine(client)
     record = engine.store.run(run_id)
     hook_for(progress)
-    _warn_of_deadline(record, engine.store.shards(run_id))
+    warn_of_deadline(record, engine.store.shards(run_id))
     return Run(run_id, engine, crew, lambda: hook_for(progress))
-
-
-def runs() -> pd.DataFrame:
-    """Return every run in this ledger, newest first.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``id``, ``name``, ``state``, ``rows``, ``shards``, ``created`` and ``expires`` (UTC; the
-        latter missing when nothing is open).
-    """
-    store = Store(ledger_home())
-    rows = []
-    for record in store.runs():
-        shards = store.shards(record.id)
-        _warn_of_deadline(record, shards)
-        ends = [shard.expires_at for shard in shards if shard.is_open and shard.expires_at]
-        rows.append(
-            {
-                "id": record.id,
-                "name": record.name,
-                "state": str(record.state),
-                "rows": record.rows,
-                "shards": len(shards),
-                "created": record.created_at,
-                "expires": min(ends, default=None),
-            }
-        )
-    return frames.table(rows, LISTED)
-
-
-def verify() -> pd.DataFrame:
-    """Check every file of this ledger against its hash; nothing is changed.
-
-    Returns
-    -------
-    pandas.DataFrame
-        What is damaged or missing: ``run``, ``file`` and ``problem`` (string). Empty when all is
-        well.
-    """
-    problems = [problem._asdict() for problem in verifying.verify(ledger_home())]
-    return frames.table(problems, dict.fromkeys(verifying.Problem._fields, "text"))
-
-
-def _warn_of_deadline(record: RunRecord, shards: Sequence[Shard]) -> None:
-    """Say what waits at the API; by this machine's clock, for the server is not asked."""
-    if words := deadlines.warning(record.id, shards, session.clock.now()):
-        warn(words)
 
 
 def attach(

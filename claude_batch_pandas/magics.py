@@ -14,7 +14,7 @@ from IPython.core.magic import (
 )
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from claude_batch_pandas import finding
+from claude_batch_pandas import finding, listing
 from claude_batch_pandas.accessor import Claude
 from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.spending import costs
@@ -87,7 +87,7 @@ class BatchMagics(Magics):
         try:
             match words:
                 case ["runs"]:
-                    return finding.runs()
+                    return listing.runs()
                 case ["show", run_id]:
                     return finding.run(run_id)
                 case ["cancel", run_id]:

@@ -128,6 +128,16 @@ class Report:
         others = [(f"for {len(rest):,} other reasons", sum(count for _, count in rest))]
         return told[:MOST_ERRORS] + (others if rest else [])
 
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON can hold it; dollars are US dollars, None when a price is unknown."""
+        return {
+            "statuses": {str(name): count for name, count in self.statuses.items()},
+            "errors": {why: count for why, (count, _) in self.errors.items()},
+            "tokens": self.tokens,
+            "dollars": None if self.bill.unpriced else float(self.bill.dollars),
+            "unpriced": self.bill.unpriced,
+        }
+
     def _repr_html_(self) -> str:
         facts = [(name, f"{count:,}") for name, count in self._counts]
         reasons = [f"{count:,} x {why}" for why, count in self._reasons]

@@ -1,11 +1,14 @@
-"""What is spent or reserved, as rows of the ledger tell it inside one of its transactions."""
+"""What is spent or reserved, as rows of the ledger tell it."""
 
 from __future__ import annotations
 
-from claude_batch_pandas.caps import Charge, Committed
+from decimal import Decimal
+
+from claude_batch_pandas.caps import Cap, Charge, Committed
 from claude_batch_pandas.database import Connection
-from claude_batch_pandas.records import ShardState
-from claude_batch_pandas.tables import dollars_of
+from claude_batch_pandas.memory import Memory
+from claude_batch_pandas.records import Shard, ShardState
+from claude_batch_pandas.tables import dollars_of, read_shard
 
 UNSENT = (ShardState.PLANNED, ShardState.WITHDRAWN)
 # A twin that the API said it refused counts from when it shows up all the same.
@@ -17,12 +20,55 @@ CHARGES = """
 """
 
 
-def of_run(database: Connection, run_id: str) -> Committed:
+class Till(Memory):
+    """The part of the ledger that knows what is spent or reserved."""
+
+    def set_max_cost(self, run_id: str, dollars: Decimal | None) -> None:
+        """Remember what a run may cost at most, in US dollars."""
+        with self._database.writing() as database:
+            told = None if dollars is None else str(dollars)
+            database.execute("UPDATE runs SET max_cost = ? WHERE id = ?", (told, run_id))
+
+    def committed(self, run_id: str, moment: float) -> tuple[Committed, Committed]:
+        """Return what is spent or reserved: by a run, and by all since a moment."""
+        with self._database.reading() as database:
+            return _of_run(database, run_id), _since(database, moment)
+
+    def unsettled(self, run_id: str, moment: float) -> list[Shard]:
+        """Return shards of a run, or sent since a moment, whose results are here but not priced."""
+        with self._database.reading() as database:
+            rows = database.execute(
+                "SELECT * FROM shards WHERE state = ? AND spent IS NULL "
+                "AND (run_id = ? OR reserved_at >= ?)",
+                (ShardState.COLLECTED, run_id, moment),
+            )
+            return [read_shard(row) for row in rows]
+
+    def set_spent(self, shard: Shard, dollars: Decimal) -> None:
+        """Remember what a shard did cost, in US dollars."""
+        mark = (shard.run_id, shard.number, shard.attempt)
+        with self._database.writing() as database:
+            database.execute(
+                "UPDATE shards SET spent = ? WHERE run_id = ? AND number = ? AND attempt = ?",
+                (str(dollars), *mark),
+            )
+
+
+def refusal(database: Connection, run_id: str, cap: Cap) -> str:
+    """Return why something of a run may not be sent, within a transaction; empty when it may."""
+    found = database.execute("SELECT max_cost FROM runs WHERE id = ?", (run_id,)).fetchone()
+    per_run = dollars_of(found["max_cost"])
+    if per_run is None and cap.per_day is None:
+        return ""
+    return cap.refusal(per_run, _of_run(database, run_id), _since(database, cap.since))
+
+
+def _of_run(database: Connection, run_id: str) -> Committed:
     """Return what the submissions of a run come to."""
     return _committed(database, "run_id = ?", run_id)
 
 
-def since(database: Connection, moment: float) -> Committed:
+def _since(database: Connection, moment: float) -> Committed:
     """Return what all submissions since a moment (seconds since 1970) come to."""
     return _committed(database, "reserved_at >= ?", moment)
 

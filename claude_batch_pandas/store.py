@@ -7,15 +7,13 @@ transaction, on disk before the call returns. It holds no prompt, no answer and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from claude_batch_pandas.caps import Cap, Committed
+from claude_batch_pandas.caps import Cap
 from claude_batch_pandas.database import Connection, Database, insert
 from claude_batch_pandas.exceptions import LedgerError, PausedError, RunNotFoundError
 from claude_batch_pandas.folders import make_home
-from claude_batch_pandas.memory import Memory
 from claude_batch_pandas.records import (
     LOST,
     Batch,
@@ -26,10 +24,9 @@ from claude_batch_pandas.records import (
     ShardState,
     Twin,
 )
-from claude_batch_pandas.reservations import of_run, since
+from claude_batch_pandas.reservations import Till, refusal
 from claude_batch_pandas.tables import (
     batch_values,
-    dollars_of,
     read_run,
     read_shard,
     read_twin,
@@ -43,7 +40,7 @@ FILE = "ledger.sqlite3"
 OWNED = "SELECT run_id, batch_id FROM shards UNION ALL SELECT run_id, batch_id FROM twins"
 
 
-class Store(Memory):
+class Store(Till):
     """The ledger's database.
 
     Parameters
@@ -256,7 +253,7 @@ class Store(Memory):
             When it does not fit under a cap.
         """
         with self._database.writing() as database:
-            if cap is not None and (why := _refusal(database, shard.run_id, cap)):
+            if cap is not None and (why := refusal(database, shard.run_id, cap)):
                 raise PausedError(why)
             changed = database.execute(
                 "UPDATE shards SET state = ?, fence = ?, intended_at = ?, "
@@ -384,33 +381,6 @@ class Store(Memory):
             )
             return {row["fence"]: row["run_id"] for row in rows}
 
-    # Money
-
-    def set_max_cost(self, run_id: str, dollars: Decimal | None) -> None:
-        """Remember what a run may cost at most, in US dollars."""
-        with self._database.writing() as database:
-            told = None if dollars is None else str(dollars)
-            database.execute("UPDATE runs SET max_cost = ? WHERE id = ?", (told, run_id))
-
-    def committed(self, run_id: str, moment: float) -> tuple[Committed, Committed]:
-        """Return what is spent or reserved: by a run, and by all since a moment."""
-        with self._database.reading() as database:
-            return of_run(database, run_id), since(database, moment)
-
-    def unsettled(self, run_id: str, moment: float) -> list[Shard]:
-        """Return shards of a run, or sent since a moment, whose results are here but not priced."""
-        with self._database.reading() as database:
-            rows = database.execute(
-                "SELECT * FROM shards WHERE state = ? AND spent IS NULL "
-                "AND (run_id = ? OR reserved_at >= ?)",
-                (ShardState.COLLECTED, run_id, moment),
-            )
-            return [read_shard(row) for row in rows]
-
-    def set_spent(self, shard: Shard, dollars: Decimal) -> None:
-        """Remember what a shard did cost, in US dollars."""
-        self._update(shard, spent=str(dollars))
-
     # Twins
 
     def twins(self, run_id: str) -> list[Twin]:
@@ -460,14 +430,6 @@ class Store(Memory):
     def _update(self, shard: Shard, **values: Any) -> None:
         with self._database.writing() as database:
             _update(database, shard, **values)
-
-
-def _refusal(database: Connection, run_id: str, cap: Cap) -> str:
-    found = database.execute("SELECT max_cost FROM runs WHERE id = ?", (run_id,)).fetchone()
-    per_run = dollars_of(found["max_cost"])
-    if per_run is None and cap.per_day is None:
-        return ""
-    return cap.refusal(per_run, of_run(database, run_id), since(database, cap.since))
 
 
 def _add_twin(database: Connection, twin: Twin) -> None:

@@ -68,7 +68,7 @@ def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["retrain"], r"error: No such command 'retrain'\. See: claude-batch --help\n"),
+        (["train"], r"error: No such command 'train'\. See: claude-batch --help\n"),
         (["runs", "--yaml"], r"error: No such option.*--yaml.*\n"),
         (["runs", "mine"], r"error: Got unexpected extra argument.*\n"),
         (["emulate", "--port"], r"error: Option '--port' requires an argument.*\n"),

@@ -1,0 +1,66 @@
+"""What commands print: tables for people, JSON for scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+
+from claude_batch_pandas.words import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDE = 48  # characters of a cell that may be cut
+PIPE_WIDTH = 160  # characters; a table in a file or a pipe is not cut at 80
+
+
+def say(words: str) -> None:
+    """Print a line for people on standard error, which no script reads."""
+    typer.echo(plain(words), err=True)
+
+
+def show(text: str) -> None:
+    """Print text of several lines."""
+    typer.echo("\n".join(plain(line) for line in text.splitlines()))
+
+
+def show_json(value: Any) -> None:
+    """Print a value as a line of JSON."""
+    typer.echo(orjson.dumps(value, default=str).decode())
+
+
+def show_frame(found: pd.DataFrame, *, as_json: bool) -> None:
+    """Print a frame: a table, or a JSON array of objects."""
+    if as_json:
+        typer.echo(found.to_json(orient="records", date_format="iso", date_unit="s"))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in found.columns:
+        is_number = found[name].dtype.kind in "iuf"
+        # What people copy from here, such as an id, is never cut.
+        longest = 0 if is_number else max(map(len, map(_cell, found[name])), default=0)
+        width = longest if longest <= WIDE else None
+        justify: Any = "right" if is_number else "left"
+        table.add_column(name, justify=justify, no_wrap=True, min_width=width)
+    for row in found.itertuples(index=False):
+        table.add_row(*(Text(_cell(value)) for value in row))  # a name is no markup
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+
+
+def _cell(value: Any) -> str:
+    import pandas as pd
+
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%Y-%m-%d %H:%M UTC")
+    if pd.isna(value):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.4f}"
+    return f"{value:,}" if isinstance(value, int) else plain(str(value))
