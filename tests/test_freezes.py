@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from claude_batch_pandas.emulator import Emulator, Fault, SimulatedClock, serve
+from claude_batch_pandas.store import FILE
 from tests.lives import SHARDS, Cell, Life, judge
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
@@ -102,6 +105,20 @@ def test_frozen_before_the_body_was_sent(emulator: Emulator, cell: Cell, held: H
     assert len(emulator.batches) == SHARDS
 
 
+def refreeze_until_free(life: Life, home: Path) -> None:
+    """Freeze a process at another moment while a thread of it has the ledger locked."""
+    while True:
+        with contextlib.closing(sqlite3.connect(home / FILE, timeout=0.0)) as database:
+            try:
+                database.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError:
+                life.strike(signal.SIGCONT)
+                time.sleep(0.01)  # of another process
+                life.strike(signal.SIGSTOP)
+            else:
+                return
+
+
 def test_a_frozen_driver_is_not_taken_over(tmp_path: Path) -> None:
     """As long as it holds the lock it may wake up and send; the other one asks the API nothing."""
     clock = SimulatedClock()
@@ -112,6 +129,7 @@ def test_a_frozen_driver_is_not_taken_over(tmp_path: Path) -> None:
         asked = cell.but(step="client:Client.retrieve", nth=4 * SHARDS, blow=signal.SIGSTOP)
         driver = Life(asked)
         driver.until("struck")
+        refreeze_until_free(driver, cell.home)
         clock.advance(60.0)
         other = cell.but(path=tmp_path / "second.pkl")
         follower = Life(other)

@@ -115,6 +115,7 @@ def test_outside_of_notebooks_the_first_rows_are_printed(
 def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Return what is displayed, as in a notebook."""
     drawn: list[Any] = []
+    ipywidgets.Widget.close_all()  # those of other tests
     monkeypatch.setattr(IPython.display, "display", drawn.append)
     monkeypatch.setattr(widgets, "in_notebook", lambda: True)
     yield drawn

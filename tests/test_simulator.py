@@ -26,7 +26,7 @@ from tests.simulator.schedule import play
 from tests.simulator.soak import Soak
 from tests.simulator.turns import Death, Fate, Kernel, Turns
 
-SCHEDULES, PART = 200, 50
+SCHEDULES, PART = 300, 50
 # Of long runs, in which something was wrong once: what a person was told, or what was judged.
 RARE = (722, 16_928, 19_906, 27_129, 47_147)
 PATIENCE = 300  # schedules in which a mistake has to be found
