@@ -78,8 +78,8 @@ class Tally:
         with self._taking:
             for shard in store.shards(self._run_id):
                 if shard.state is ShardState.COLLECTED and shard.number not in self._seen:
-                    self._seen.add(shard.number)
                     self._add(record, shard)
+                    self._seen.add(shard.number)
             counts = Counter(self._statuses.values())
             bill = self._bill
         return {str(status): counts[status] for status in RowStatus if counts[status]}, bill

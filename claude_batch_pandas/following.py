@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import contextvars
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -95,7 +96,7 @@ class Follower:
         return replace(progress, summary=parting) if parting and not progress.is_over else progress
 
     def _follow(self) -> None:
-        try:
+        with self._unheard():
             while not self._stop.wait(SECONDS_BETWEEN_UPDATES):
                 if getattr(threading.current_thread(), "should_exit", False):
                     return  # a marimo cell was run again
@@ -104,20 +105,24 @@ class Follower:
                 self._show(progress)
                 if _is_last(progress):
                     return
-        except Exception:  # a card must never disturb anything
-            log.warning(BROKEN, self._run.id, exc_info=True)
 
     def _after_cell(self) -> None:
         """Draw the last card once more, within a cell: what comes between two, some do not see.
 
         A notebook that is run without a browser is over as soon as its last cell is.
         """
-        try:
+        with self._unheard():
             progress = self._look()
             if _is_last(progress):
                 self._leave_cells()
                 self._draw(progress)
-        except Exception:  # nor a cell that has nothing to do with it
+
+    @contextlib.contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """Let no error of a card disturb a run, or a cell that has nothing to do with it."""
+        try:
+            yield
+        except Exception:
             self._leave_cells()
             log.warning(BROKEN, self._run.id, exc_info=True)
 

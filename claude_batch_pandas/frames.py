@@ -337,7 +337,7 @@ def _as_is(values: Any, index: pd.Index) -> Any:
     return pd.Series(values, index=index, dtype=object) if is_objects else values
 
 
-COLUMNS = {"text": STRING, "count": "int64", "number": "float64"}
+TABLE_DTYPES = {"text": STRING, "count": "int64", "number": "float64"}
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
@@ -355,7 +355,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.D
             seconds = frame[name].astype("float64") // 1
             frame[name] = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("s")
         else:
-            frame[name] = frame[name].astype(COLUMNS[kind])
+            frame[name] = frame[name].astype(TABLE_DTYPES[kind])
     return frame
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from claude_batch_pandas.slots import media_in
 from claude_batch_pandas.words import visible
 
 NO_MATH = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax leaves alone
@@ -64,24 +65,12 @@ def _spoken(request: Any) -> Iterator[tuple[str, str]]:
 
 def images_html(request: Any) -> str:
     """Return the images that a request carries; none is fetched from anywhere."""
-    sources = [source for source in _sources(request) if _is_shown(source)]
+    sources = [source for _, source in media_in(request, {"image"}) if _is_shown(source)]
     return "".join(
         f'<img alt="image {i} of the request" style="{PICTURE}" '
         f'src="data:{source["media_type"]};base64,{source["data"]}">'
         for i, source in enumerate(sources, start=1)
     )
-
-
-def _sources(part: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield where every image in a request comes from, however deep."""
-    if isinstance(part, Mapping):
-        if part.get("type") == "image" and isinstance(part.get("source"), Mapping):
-            yield part["source"]
-        for value in part.values():
-            yield from _sources(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _sources(value)
 
 
 def _is_shown(source: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,3 +198,15 @@ def _has_other_blocks(messages: Any) -> bool:
 
 def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
+
+
+def media_in(part: Any, kinds: Collection[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the kind and the source of every block of some kinds in a request, however deep."""
+    if isinstance(part, Mapping):
+        if part.get("type") in kinds and isinstance(part.get("source"), Mapping):
+            yield part["type"], part["source"]
+        for value in part.values():
+            yield from media_in(value, kinds)
+    elif isinstance(part, list):
+        for value in part:
+            yield from media_in(value, kinds)

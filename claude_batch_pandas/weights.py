@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import orjson
 from claude_batch_pandas import models, pictures
 from claude_batch_pandas.abilities import NEW_EYES, shipped, version_of
 from claude_batch_pandas.requests import params_of
+from claude_batch_pandas.slots import media_in
 
 OLD_BYTES, NEW_BYTES = 4.0, 3.1  # per token of English, before version 4.7 and since (its page)
 FRAME = 80  # bytes of a request that are JSON around its texts
@@ -147,34 +148,21 @@ def weigh(request: bytes) -> tuple[str, Load]:
     params = orjson.loads(request)
     model = str(params.get("model"))
     whole = Load(1, len(request) - FRAME, 0, int(params["max_tokens"]))
-    for block in _media(params):
-        source = block["source"]
-        found = str(source.get("data") or "") if source.get("type") == "base64" else ""
-        whole = whole.plus(_weigh_media(block, found, model))
+    for kind, source in media_in(params, {"image", "document"}):
+        whole = whole.plus(_weigh_media(kind, source, model))
     return model, whole._replace(text=max(0, whole.text))
 
 
-def _media(part: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every image and document in a request, however deep."""
-    if isinstance(part, Mapping):
-        if part.get("type") in {"image", "document"} and isinstance(part.get("source"), Mapping):
-            yield part
-        for value in part.values():
-            yield from _media(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _media(value)
-
-
-def _weigh_media(block: Mapping[str, Any], data: str, model: str) -> Load:
+def _weigh_media(kind: str, source: Mapping[str, Any], model: str) -> Load:
     """Return what an image or document weighs in place of its data; the most for an unseen image."""
-    if block["source"].get("type") in {"text", "content"}:
+    if source.get("type") in {"text", "content"}:
         return Load()  # it stands in the request as text
+    data = str(source.get("data") or "") if source.get("type") == "base64" else ""
     try:
         raw = base64.b64decode(data)
     except binascii.Error:
         raw = b""
-    if block["type"] == "image":
+    if kind == "image":
         return Load(text=-len(data), media=pictures.tokens(raw, shipped(model).sight))
     pages = max(0, sum(raw.count(mark) - raw.count(mark + b"s") for mark in PAGES))
     tokens = PAGE_TOKENS * max(1, pages)
