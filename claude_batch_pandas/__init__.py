@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from claude_batch_pandas.listing import runs, verify
     from claude_batch_pandas.reading import documents
     from claude_batch_pandas.slots import col
-    from claude_batch_pandas.spending import costs
+    from claude_batch_pandas.spending import costs, plot_costs
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ __all__ = [
     "export",
     "image",
     "options",
+    "plot_costs",
     "recover",
     "run",
     "runs",
@@ -52,6 +53,7 @@ _LAZY = {
     "attach": "claude_batch_pandas.finding",
     "col": "claude_batch_pandas.slots",
     "costs": "claude_batch_pandas.spending",
+    "plot_costs": "claude_batch_pandas.spending",
     "document": "claude_batch_pandas.blocks",
     "documents": "claude_batch_pandas.reading",
     "emulator": "claude_batch_pandas.emulator",

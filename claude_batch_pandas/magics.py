@@ -37,6 +37,7 @@ class BatchMagics(Magics):
     @argument("--to", metavar="NAME", help="Bind the new frame, or the run, to this name.")
     @argument("-m", "--model", help="Default: options.model.")
     @argument("--max-tokens", type=int, help="Tokens an answer may have.")
+    @argument("--max-cost", type=float, help="US dollars that it may cost at most.")
     @argument("--system", help="The system prompt.")
     @argument("--votes", type=int, default=1, help="Ask each row that often.")
     @argument("--replace", action="store_true", help="Rewrite the new columns when they exist.")
@@ -65,6 +66,7 @@ class BatchMagics(Magics):
             "output": given.output,
             "model": given.model,
             "max_tokens": given.max_tokens,
+            "max_cost": given.max_cost,
             "system": given.system,
             "votes": given.votes,
             "replace": given.replace,

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 # Above this many prompt tokens a request may be priced by another tier, so it is priced alone.
 TIER_TOKENS = 100_000
+# Which the price list has in one line, and genai-prices under one of the two names.
+SAME = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-fable-5-1"}
 PROBE = 1_000  # tokens; small enough to stay in the lowest tier
 
 
@@ -79,7 +81,7 @@ def _exact(model: str, tokens: Tokens, batch: bool) -> Decimal | None:
     context = {"processing": "batch"} if batch else None
     try:
         found = genai_prices.calc_price(
-            usage, model, provider_id="anthropic", price_context=context
+            usage, SAME.get(model, model), provider_id="anthropic", price_context=context
         )
     except LookupError:
         return None

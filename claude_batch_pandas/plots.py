@@ -10,10 +10,11 @@ import base64
 import io
 import warnings
 from collections.abc import Sequence
+from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import frames
+from claude_batch_pandas import frames, money
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.progress import duration
 from claude_batch_pandas.words import visible
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 KINDS = ("answers", "tokens", "dollars", "shards")
 MOST_BARS = 20
+FEW_DAYS = 6  # whose names fit beside each other
 LONGEST_LABEL = 40  # characters of an answer beside its bar
 BINS = 30
 BAR_POINTS = 10
@@ -79,6 +81,16 @@ def check(what: Any) -> None:
     if what not in KINDS:
         msg = f"what must be one of {', '.join(KINDS)}, not {what!r}."
         raise InputError(msg)
+    check_installed()
+
+
+def check_installed() -> None:
+    """Refuse to draw without Matplotlib.
+
+    Raises
+    ------
+    InputError
+    """
     try:
         import matplotlib as mpl  # noqa: F401 - to see whether it is there
     except ImportError:
@@ -162,6 +174,41 @@ def shards(timeline: Sequence[dict[str, Any]]) -> Plot:
         f"{duration(60 * longest)}, all of them {duration(60 * max(ends, default=0.0))}."
     )
     return Plot(figure, table, summary)
+
+
+def spending(costs: pd.DataFrame, by: str | None) -> Plot:
+    """Draw the US dollars of each day, from the costs of a ledger.
+
+    Parameters
+    ----------
+    costs : pandas.DataFrame
+        By ``day``, and by `by` where that is given.
+    by : str or None
+        What each bar is divided by.
+    """
+    days = sorted(set(costs["day"]))
+    figure, axes = _figure(0)
+    below = dict.fromkeys(days, 0.0)
+    for name, part in [("dollars", costs)] if by is None else costs.groupby(by, sort=True):
+        spent = dict(zip(part["day"], part["dollars"], strict=True))
+        heights = [spent.get(day, 0.0) for day in days]
+        axes.bar(range(len(days)), heights, bottom=[*below.values()], label=visible(str(name)))
+        below = {day: below[day] + height for day, height in zip(days, heights, strict=True)}
+    axes.set_xticks(range(len(days)), days, rotation=45 if len(days) > FEW_DAYS else 0)
+    axes.set_ylabel("US dollars")
+    if by is not None and days:
+        axes.legend()
+    dearest = max(below, key=lambda day: below[day], default="")
+    summary = (
+        f"{money.show(_exact(costs['dollars'].sum()))} on {len(days):,} days"
+        + (f"; most on {dearest}: {money.show(_exact(below[dearest]))}" if days else "")
+        + f"; {money.show(_exact(costs['saved_dollars'].sum()))} less than live."
+    )
+    return Plot(figure, costs, summary)
+
+
+def _exact(dollars: float) -> Decimal:
+    return Decimal(str(dollars))
 
 
 def _figure(bars: int) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from claude_batch_pandas import accounts, frames, money, session
+from claude_batch_pandas import accounts, frames, money, plots, session
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState
@@ -17,6 +17,8 @@ from claude_batch_pandas.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from claude_batch_pandas.plots import Plot
 
 KINDS = ("day", "model", "run", "key", "origin")
 SUMS = {
@@ -108,6 +110,28 @@ def costs(by: str | Sequence[str] = "day") -> pd.DataFrame:
         for group, spent in sorted(groups.items())
     ]
     return frames.table(rows, {**dict.fromkeys(kinds, "text"), **SUMS})
+
+
+def plot_costs(by: str | None = None) -> Plot:
+    """Draw what the runs of this ledger have cost, day by day.
+
+    Parameters
+    ----------
+    by : {"model", "run", "key", "origin"}, optional
+        What the bar of a day is divided by.
+
+    Returns
+    -------
+    Plot
+        Shows the picture; ``.table`` has its numbers (as `costs`), ``.summary`` says it in words.
+
+    Raises
+    ------
+    InputError
+        Also where Matplotlib is not installed (extra ``plots``).
+    """
+    plots.check_installed()
+    return plots.spending(costs("day" if by is None else ["day", by]), by)
 
 
 def _parts(engine: Engine) -> Iterator[tuple[dict[str, str], list[Result] | money.Bill]]:

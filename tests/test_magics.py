@@ -51,6 +51,14 @@ def test_a_result_can_have_a_name(shell: Any) -> None:
     assert len(run.result()) == 2
 
 
+def test_a_cell_can_have_a_cap(shell: Any, emulator: Emulator) -> None:
+    with pytest.raises(
+        UsageError, match=r"can cost up to \$0\.00\d+, more than max_cost=0\.001 all"
+    ):
+        shell.run_cell_magic("claude_batch", "df --max-cost 0.001", "{text}")
+    assert emulator.batches == []
+
+
 def test_quotes_are_no_part_of_an_argument(shell: Any, emulator: Emulator) -> None:
     line = "df -o 'my intent' -m 'claude-haiku-5-5' --to \"out\""
     shell.run_cell_magic("claude_batch", line, "{text}")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import claude_batch_pandas as cbp
+from claude_batch_pandas import accounts, money, session
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.spending import KINDS, SUMS, Spent
+from claude_batch_pandas.store import Store
+from tests.conftest import JumpingClock
 from tests.strategies import read_one, succeeded, usage
 
 
@@ -45,6 +52,62 @@ def test_however_grouped_it_is_the_same_money(spent: tuple[Any, Any]) -> None:
     frame = cbp.costs(by=["model", "day"])
     assert list(frame.columns) == ["model", "day", *SUMS]
     assert frame["model"].tolist() == ["claude-haiku-5-5"]
+
+
+@given(
+    texts=st.lists(
+        st.text(st.characters(codec="utf-8"), max_size=40), min_size=1, max_size=12, unique=True
+    ),
+    data=st.data(),
+)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_run_and_ledger_come_to_the_same_however_it_is_sharded(
+    texts: list[str], data: Any, client: Any, home: Path
+) -> None:
+    """And in whatever order the rows stand: to the last fraction of a cent."""
+    mixed = data.draw(st.permutations(texts))
+    size = data.draw(st.integers(1, 12))
+    sums = []
+    for rows, shard_size in ((texts, 1_000), (mixed, size)):
+        df: Any = pd.DataFrame({"text": [f"x {text}" for text in rows]})
+        run = df.claude.submit("{text}", reuse=False, shard_size=shard_size, client=client).wait()
+        record = Store(home).run(run.id)
+        each = [money.cost(result) for result in accounts.own(record, session.build_engine(client))]
+        assert sum(filter(None, each)) == run.report().bill.dollars
+        assert cbp.costs("run").set_index("run")["dollars"][run.id] == float(
+            sum(filter(None, each))
+        )
+        sums.append(run.report().bill)
+    assert sums[0] == sums[1]
+
+
+def test_spending_is_drawn_day_by_day(client: Any, clock: JumpingClock) -> None:
+    """A bar for each day, divided if it shall be; the words say what it comes to."""
+    df: Any = pd.DataFrame({"text": [f"row {i}" for i in range(8)]})
+    for model in ("claude-haiku-5-5", "claude-opus-5-5"):
+        df.claude.batch("{text}", model=model, client=client)
+        clock.advance(2 * 86_400.0)
+    whole, parts = cbp.plot_costs(), cbp.plot_costs(by="model")
+    assert len(whole.table) == len(parts.table) == 2
+    assert re.fullmatch(
+        r"\$[\d.]+ on 2 days; most on 2027-01-17: \$[\d.]+; \$[\d.]+ less than live\.",
+        whole.summary,
+    )
+    assert parts.summary == whole.summary
+    [axes] = parts.figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "claude-haiku-5-5",
+        "claude-opus-5-5",
+    ]
+    tops = [patch.get_y() + patch.get_height() for patch in axes.patches]
+    assert max(tops) == pytest.approx(whole.table["dollars"].max())
+    assert whole.png().startswith(b"\x89PNG")
+
+
+def test_nothing_spent_can_be_drawn() -> None:
+    assert cbp.plot_costs().summary == "$0.00 on 0 days; $0.00 less than live."
+    with pytest.raises(InputError, match="by must be one or more of day, model"):
+        cbp.plot_costs(by="week")
 
 
 def test_an_empty_ledger_has_cost_nothing() -> None:
