@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from claude_batch_pandas import __version__, commands
+from claude_batch_pandas import __version__, asks, commands
 from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.words import plain
 
@@ -27,6 +27,7 @@ REFUSED, INTERRUPTED = 2, 130
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(asks.app)
 app.add_typer(commands.app)
 
 

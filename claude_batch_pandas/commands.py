@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from claude_batch_pandas import exports, terminal
+from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.records import RowStatus, RunState
-from claude_batch_pandas.spool import Writing
 
 if TYPE_CHECKING:
     from claude_batch_pandas.handles import Run
@@ -66,7 +64,7 @@ def watch(run_id: RunId, *, as_json: AsJson = False, strict: Strict = False) -> 
     run = _wait(_run(run_id))
     if as_json:
         _tell(run, as_json=True)
-    _judge(run, strict=strict)
+    judge(run, strict=strict)
 
 
 @app.command()
@@ -77,6 +75,10 @@ def results(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Default: standard output."),
     ] = None,
+    join: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="The rows that were asked; the table has theirs, too."),
+    ] = None,
     strict: Strict = False,
 ) -> None:
     """Write the results of a run that are here, as the API gave them (JSONL), or as a table.
@@ -84,16 +86,22 @@ def results(
     FILE ends in .csv, .tsv or .parquet for a table of the answers; anything else is JSONL.
     """
     from claude_batch_pandas import listing
+    from claude_batch_pandas.datafiles import read_rows
 
     run = _run(run_id, "none")
-    if output is None or output.suffix not in exports.SUFFIXES:
-        left = _write(listing.result_lines(run_id), run.progress.requests, output)
-    else:
-        exports.export(run.columns(), output)
+    is_table = output is not None and output.suffix in exports.SUFFIXES
+    if join is not None and not is_table:
+        msg = "--join needs --output, a .csv, .tsv or .parquet file."
+        raise InputError(msg)
+    if output is not None and is_table:
+        rows = run.columns() if join is None else run.result(read_rows(join), partial=True)
+        exports.export(rows, output)
         left = run.report().statuses.get(RowStatus.PROCESSING, 0)
+    else:
+        left = run.progress.requests - terminal.write(listing.result_lines(run_id), output)
     if left:
         terminal.say(f"{left:,} requests of run {run_id} have no result here yet.")
-    _judge(run, strict=strict)
+    judge(run, strict=strict)
 
 
 @app.command()
@@ -120,13 +128,13 @@ def retry(
         missing=missing,
         invalid=invalid,
     )
-    _leave(run, wait=wait, as_json=as_json)
+    leave(run, wait=wait, as_json=as_json)
 
 
 @app.command()
 def cancel(run_id: RunId, *, wait: Wait = False, as_json: AsJson = False) -> None:
     """Cancel what is not done; what is done is kept, and was paid."""
-    _leave(_run(run_id).cancel(), wait=wait, as_json=as_json)
+    leave(_run(run_id).cancel(), wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -140,7 +148,7 @@ def attach(
     from claude_batch_pandas import finding
 
     for batch_id in batch_ids:
-        _leave(finding.attach(batch_id), wait=wait, as_json=as_json)
+        leave(finding.attach(batch_id), wait=wait, as_json=as_json)
 
 
 @app.command("list")
@@ -221,7 +229,7 @@ def _wait(run: Run) -> Run:
         raise
 
 
-def _leave(run: Run, *, wait: bool, as_json: bool) -> None:
+def leave(run: Run, *, wait: bool, as_json: bool) -> None:
     """Let a run go on by itself, or wait for it; say where it is."""
     if wait:
         _wait(run)
@@ -250,22 +258,7 @@ def _tell(run: Run, *, as_json: bool) -> None:
     terminal.show_json(told if is_gone else told | run.report().facts())
 
 
-def _judge(run: Run, *, strict: bool) -> None:
+def judge(run: Run, *, strict: bool) -> None:
     """Exit with 1 when some rows failed, or have no answer yet, and that matters."""
     if strict and not set(run.report().statuses) <= {str(status) for status in GOOD}:
         raise typer.Exit(SOME_FAILED)
-
-
-def _write(lines: Iterator[bytes], requests: int, path: Path | None) -> int:
-    """Write result lines to a file that appears when it is whole, or out; return what is missing."""
-    count = 0
-    if path is None:
-        for count, line in enumerate(lines, 1):  # noqa: B007 - it is counted
-            sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-        return requests - count
-    with Writing(path) as file:
-        for count, line in enumerate(lines, 1):  # noqa: B007 - it is counted
-            file.write(line)
-        file.keep()
-    return requests - count

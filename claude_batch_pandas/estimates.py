@@ -175,6 +175,12 @@ class Estimate:
             facts.append(("expected, if asked live", live))
         return facts
 
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON can hold it; dollars are US dollars, None when a price is unknown."""
+        told = {name: getattr(self, name) for name in self.__slots__ if name != "dollars"}
+        sums = None if self.dollars is None else self.dollars._asdict()
+        return {**told, "dollars": sums and {name: float(value) for name, value in sums.items()}}
+
     def __repr__(self) -> str:
         lines = [f"  {value:>14} {name}" for name, value in self._facts]
         return "\n".join([self._head, *lines, *self.notes])

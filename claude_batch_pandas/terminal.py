@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import typer
 
+from claude_batch_pandas.spool import Writing
 from claude_batch_pandas.words import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
+BLOCK = 512  # lines that are written at once
 WIDE = 48  # characters of a cell that may be cut
 PIPE_WIDTH = 160  # characters; a table in a file or a pipe is not cut at 80
 
@@ -29,6 +36,27 @@ def show(text: str) -> None:
 def show_json(value: Any) -> None:
     """Print a value as a line of JSON."""
     typer.echo(orjson.dumps(value, default=str).decode())
+
+
+def write(lines: Iterable[bytes], path: Path | None) -> int:
+    """Write lines to a file that appears when it is whole, or to standard output; return how many.
+
+    Raises
+    ------
+    LedgerError
+        When the file cannot be written.
+    """
+    rest, count = iter(lines), 0
+    with contextlib.ExitStack() as whole:
+        file: Any = sys.stdout.buffer if path is None else whole.enter_context(Writing(path))
+        while block := list(islice(rest, BLOCK)):
+            file.write(b"".join(block))
+            count += len(block)
+        if path is None:
+            file.flush()
+        else:
+            file.keep()
+    return count
 
 
 def show_frame(found: pd.DataFrame, *, as_json: bool) -> None:

@@ -77,11 +77,13 @@ LAYERS = [
     {"twins"},
     {"steps", "workers", "acts", "following", "inspecting", "looks", "handles"},
     {"session", "verbs"},
+    {"building", "datafiles"},
     {"listing", "finding", "estimating", "spending"},
     {"labelling"},
     {"accessor"},
     {"magics", "terminal"},
     {"commands"},
+    {"asks"},
     {"demo", "cli", "__main__", "__init__"},
 ]
 
@@ -103,6 +105,7 @@ HOMES = {
     "httpx2": {"client", "exchange"},
     "pandas": {
         "exports",
+        "datafiles",
         "frames",
         "indexes",
         "accessor",
@@ -140,7 +143,7 @@ HOMES = {
     "genai_prices": {"models"},
     "platformdirs": {"session", "verbs"},
     "numpy": {"catalog", "frames", "indexes", "raws"},
-    "typer": {"cli", "commands", "terminal"},
+    "typer": {"asks", "cli", "commands", "terminal"},
     "rich": {"demo", "terminal"},
     "fcntl": {"locks", "spool"},
 }

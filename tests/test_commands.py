@@ -319,6 +319,7 @@ def test_the_readme_s_commands_work(
     [section] = re.findall(r"## From a shell\n.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
     [batch] = emulator.batches
     monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"text": ROWS}).to_csv("queries.csv", index=False)
     section = section.replace("20261120-intent-x7k2", run)
     section = section.replace("msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d", batch.id)
     lines = [shlex.split(line, comments=True) for line in section.splitlines()]
@@ -326,7 +327,7 @@ def test_the_readme_s_commands_work(
     for line in lines:
         if "--install-completion" not in line:
             said(capsys, *line[1:])
-    assert len(done) == 11
+    assert len(done) == 13
     assert (tmp_path / "intent.jsonl").read_bytes().count(b"\n") == len(ROWS)
 
 
