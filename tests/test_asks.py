@@ -17,9 +17,9 @@ from claude_batch_pandas.datafiles import read_rows
 from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.emulator.checks import read_batch
 from claude_batch_pandas.exceptions import InputError
-from tests.test_commands import emulator, said, told
+from tests.test_commands import emulator, prefix, said, told
 
-__all__ = ["emulator"]  # the fixture
+__all__ = ["emulator", "prefix"]  # the fixtures
 
 ROWS = [{"id": "007", "text": "Where is my card?"}, {"id": "NA", "text": 'Größe "XL"?'}]
 FRAME = pd.DataFrame(ROWS)

@@ -29,10 +29,16 @@ ROWS = ["row 0", "row 1", "row 2", "row 3"]
 FAILS = Rule(outcome="errored", error_type="permission_error", contains="row 3")
 
 
-@pytest.fixture(params=["", "/relay/claude"], ids=["direct", "relay"])
-def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """Serve an API, also below a path, as a relay does; the environment leads there."""
-    emulator = Emulator(duration=0.0, rules=[FAILS], prefix=request.param)
+@pytest.fixture
+def prefix() -> str:
+    """Return the path below which the API answers; of some tests that of a relay."""
+    return ""
+
+
+@pytest.fixture
+def emulator(prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """Serve an API; the environment leads there."""
+    emulator = Emulator(duration=0.0, rules=[FAILS], prefix=prefix)
     with serve(emulator=emulator) as url:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
@@ -308,14 +314,16 @@ def test_verify_tells_of_damage(run: str, home: Path, capsys: pytest.CaptureFixt
     assert path.name in found["file"]
 
 
+@pytest.mark.parametrize("prefix", ["", "/relay/claude"], ids=["direct", "relay"])
 def test_the_readme_s_commands_work(
+    prefix: str,
     run: str,
     emulator: Emulator,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In their order, as they stand there, over a run and a batch that exist."""
+    """In their order, as they stand there, over a run and a batch that exist; through relays, too."""
     [section] = re.findall(r"## From a shell\n.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
     [batch] = emulator.batches
     monkeypatch.chdir(tmp_path)
