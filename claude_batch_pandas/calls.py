@@ -38,6 +38,9 @@ ELSEWHERE = {
 }
 OWN = ("tools", "tool_choice", "thinking")  # parameters that are arguments, too
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp_")
+CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")  # somebody else runs
+UNBOUNDED = ("mcp_servers", "context_management", "container", "fallbacks", "speed")
+KNOWN_PLACES = ("global",)  # elsewhere, or by what a workspace says, it may be the US
 MOST_VOTES = 25
 BETA = re.compile(r"[A-Za-z0-9._-]+")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -242,7 +245,9 @@ def _params(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def _tools(params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     tools = params.get("tools")
-    return [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else []
+    if not isinstance(tools, list | tuple):
+        return []
+    return [tool for tool in tools if isinstance(tool, Mapping)]
 
 
 def _is_ours(tool: Mapping[str, Any]) -> bool:
@@ -284,8 +289,18 @@ def outlook_of(recipe: Recipe, call: Call) -> Outlook:
         bool(_ttl(call) == "1h"),
         factor,
         has_tools=bool(_tools(recipe.params)) or recipe.output.schema is not None,
-        is_bounded=all(map(_is_ours, _tools(recipe.params))),
+        is_bounded=_is_bounded(recipe.params),
+        may_be_us=recipe.params.get("inference_geo") not in KNOWN_PLACES,
     )
+
+
+def _is_bounded(params: Mapping[str, Any]) -> bool:
+    """Tell whether what rows ask for is all that is read: the API runs none of its own tools."""
+    tools = params.get("tools")
+    if any(name in params for name in UNBOUNDED) or not isinstance(tools, list | tuple | None):
+        return False
+    kinds = [str(tool.get("type") or "custom") for tool in _tools(params)]
+    return all(kind.startswith(CLIENT_TOOLS) for kind in kinds)
 
 
 def dollars_of(call: Call) -> Decimal | None:

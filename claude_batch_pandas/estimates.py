@@ -32,8 +32,6 @@ SAMPLE = 12  # requests that the API counts
 CONFIDENCE = 2.0  # standard errors that are told
 ADDED = 100  # tokens that the API adds to a request, at most
 ADDED_BY_TOOLS = 1_000  # and to one with tools (its page says up to 800), or with a schema
-LARGEST_PROMPT = 1_000_000  # tokens that any model reads
-PAGE_SIGHT = 4_784  # tokens that a page of a document may have as an image, beside its text
 
 
 class Counted(NamedTuple):
@@ -232,6 +230,8 @@ class Outlook(NamedTuple):
         Whether the API adds what tools or a schema need.
     is_bounded : bool
         False when the API's own tools may read any amount.
+    may_be_us : bool
+        Whether it may be computed in the US alone, which costs a tenth more: a workspace can say so.
     shards : int
         Of a run, when it was planned; retries add more.
     """
@@ -243,6 +243,7 @@ class Outlook(NamedTuple):
     live: int = 0
     has_tools: bool = False
     is_bounded: bool = True
+    may_be_us: bool = True
     shards: int = 0
 
 
@@ -321,16 +322,15 @@ def most(loads: Mapping[Key, Load], outlook: Outlook) -> Decimal | None:
     """
     total = Decimal(0)
     for (model, tier), load in loads.items():
-        added = ADDED + ADDED_BY_TOOLS * outlook.has_tools
-        tokens = load.text + load.requests * (FRAME + added)
-        tokens += load.media + load.pages * PAGE_SIGHT + load.unseen * LARGEST_PROMPT
-        cached = (tokens, tokens) if outlook.shared else (0, 0)
-        is_large = tier is not Tier.SHORT
-        part = _price((model, is_large), load, tokens, load.most, cached, outlook)
+        added = FRAME + ADDED + ADDED_BY_TOOLS * outlook.has_tools
+        tokens = load.at_most + load.requests * added
+        written = tokens if load.marked or outlook.shared else 0  # to the cache, for an hour
+        kinds = models.Tokens(tokens - written, load.most, cache_write_1h_tokens=written)
+        part = models.price(model, kinds) if tier is Tier.SHORT else models.dearest(model, kinds)
         if part is None or not outlook.is_bounded:
             return None
         total += part
-    return total
+    return total * (money.US_FACTOR if outlook.may_be_us else 1)
 
 
 def typical_tokens(output: Output, params: Mapping[str, Any]) -> int:

@@ -89,7 +89,8 @@ class Asker:
                     if self._intend(record, shard):
                         sent[pool.submit(self._send, shard, lines[shard.number])] = shard
                 except PausedError as full:
-                    pauses[shard.number] = full
+                    if not sent:  # else what those come to is known in a moment
+                        pauses[shard.number] = full
                     break
             for future in as_completed(sent):  # each is kept as soon as it is here
                 shard = sent[future]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 TIER_TOKENS = 100_000
 # Which the price list has in one line, and genai-prices under one of the two names.
 SAME = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-fable-5-1"}
+LONGEST = 1_000_000  # tokens of a prompt
 PROBE = 1_000  # tokens; small enough to stay in the lowest tier
 
 
@@ -51,6 +52,28 @@ def price(model: str, tokens: Tokens, *, batch: bool = True, large: bool = False
     if rates is None:
         return None
     return sum((rate * count for rate, count in zip(rates, tokens, strict=True)), Decimal(0))
+
+
+def dearest(model: str, tokens: Tokens) -> Decimal | None:
+    """Return what tokens cost where a prompt is as long as any can be, whatever tiers there are.
+
+    Parameters
+    ----------
+    model : str
+    tokens : Tokens
+        Of any number of answers, of batches.
+    """
+    base = Tokens(input_tokens=LONGEST)
+    start = _exact(model, base, batch=True)
+    if start is None:
+        return None
+    total = start / LONGEST * tokens.input_tokens
+    for i, count in enumerate(tokens):
+        if i and count:
+            more = _exact(model, base._replace(**{Tokens._fields[i]: PROBE}), batch=True)
+            assert more is not None, "the model has a price"
+            total += (more - start) / PROBE * count
+    return total
 
 
 @cache

@@ -7,16 +7,16 @@ from decimal import Decimal
 from claude_batch_pandas.caps import Cap, Charge, Committed
 from claude_batch_pandas.database import Connection
 from claude_batch_pandas.memory import Memory
-from claude_batch_pandas.records import Shard, ShardState
+from claude_batch_pandas.records import LOST, Shard, ShardState
 from claude_batch_pandas.tables import dollars_of, read_shard
 
 UNSENT = (ShardState.PLANNED, ShardState.WITHDRAWN)
-# A twin that the API said it refused counts from when it shows up all the same.
+# A lost live answer may have been paid, wherever its shard is now. A twin that the API said it refused counts from when it shows up all the same.
 CHARGES = """
-    SELECT spent, reserved FROM shards WHERE state NOT IN (?, ?) AND {which}
+    SELECT spent, reserved FROM shards WHERE (state NOT IN (?, ?) OR shape = ?) AND {which}
     UNION ALL
     SELECT CASE WHEN settled AND NOT unpriced THEN dollars END, reserved FROM twins
-    WHERE (batch_id IS NOT NULL OR NOT refused) AND {which}
+    WHERE (batch_id IS NOT NULL OR NOT refused OR dollars != '0') AND {which}
 """
 
 
@@ -74,5 +74,5 @@ def _since(database: Connection, moment: float) -> Committed:
 
 
 def _committed(database: Connection, which: str, value: str | float) -> Committed:
-    rows = database.execute(CHARGES.format(which=which), (*UNSENT, value, value))
+    rows = database.execute(CHARGES.format(which=which), (*UNSENT, LOST, value, value))
     return Committed.of(Charge(dollars_of(spent), dollars_of(reserved)) for spent, reserved in rows)

@@ -13,7 +13,7 @@ from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.estimates import Outlook
 from claude_batch_pandas.exceptions import CostLimitError, LedgerError
 from claude_batch_pandas.planning import OUTLOOK
-from claude_batch_pandas.records import LOST, RunRecord, Shard
+from claude_batch_pandas.records import LOST, RunRecord, Shard, ShardState
 from claude_batch_pandas.spool import read_sealed
 
 
@@ -32,7 +32,7 @@ class Reserver:
 
     def cap(self, record: RunRecord, shard: Shard) -> Cap:
         """Return what is checked and remembered when a shard is sent."""
-        cap = Cap(self._most(shard), self.engine.clock.now(), self.engine.max_cost_per_day)
+        cap = Cap(self.most_of(shard), self.engine.clock.now(), self.engine.max_cost_per_day)
         if record.max_cost is not None or cap.per_day is not None:
             self.settle(record.id, cap)
         return cap
@@ -44,7 +44,8 @@ class Reserver:
         cap = self.cap(record, shard)
         return not cap.refusal(record.max_cost, *self.engine.store.committed(record.id, cap.since))
 
-    def _most(self, shard: Shard) -> Decimal | None:
+    def most_of(self, shard: Shard) -> Decimal | None:
+        """Return the most that a shard of the run can cost, in US dollars; None when unknown."""
         with contextlib.suppress(LedgerError):  # of an older version, or damaged: nobody can say
             if self._outlook is None:
                 path = self.engine.spool.folder(shard.run_id) / OUTLOOK
@@ -57,8 +58,8 @@ class Reserver:
         store = self.engine.store
         for shard in store.unsettled(run_id, cap.since):
             mark = (shard.run_id, shard.number, shard.attempt)
-            if mark in self._tried or not shard.complete:
-                continue
+            if mark in self._tried or not shard.complete or shard.shape == LOST:
+                continue  # of a lost live answer nobody knows what it cost
             self._tried.add(mark)
             with contextlib.suppress(LedgerError):  # purged or damaged: what was reserved stands
                 results = self.engine.reader().of_shard(store.run(shard.run_id), shard)
@@ -76,20 +77,43 @@ def most(shard: Shard, outlook: Outlook) -> Decimal | None:
     return None if dollars is None else dollars * times
 
 
-def check(record: RunRecord, shards: Sequence[Shard], outlook: Outlook, engine: Engine) -> None:
+def planned(shards: Sequence[Shard]) -> list[Shard]:
+    """Return the shards that are not sent yet."""
+    return [shard for shard in shards if shard.state is ShardState.PLANNED]
+
+
+def check(
+    record: RunRecord, shards: Sequence[Shard], outlook: Outlook | None, engine: Engine
+) -> None:
     """Refuse a run that may pass a cap, before any of it is sent.
+
+    Shards of other runs that have not been sent yet, and that it needs, are its own here.
+
+    Parameters
+    ----------
+    record : RunRecord
+    shards : sequence of Shard
+    outlook : Outlook or None
+        None when it has no shards.
+    engine : Engine
 
     Raises
     ------
     CostLimitError
     """
     per_day = engine.max_cost_per_day
-    if not shards or (record.max_cost is None and per_day is None):
+    if record.max_cost is None and per_day is None:
         return
-    parts = [most(shard, outlook) for shard in shards]
+    parts = [most(shard, outlook) for shard in shards if outlook is not None]
+    requests = sum(shard.total for shard in shards)
+    for run_id in record.sources:
+        borrowed, theirs = planned(engine.store.shards(run_id)), Reserver(engine)
+        parts += [theirs.most_of(shard) for shard in borrowed]
+        requests += sum(shard.total for shard in borrowed)
+    if not parts:
+        return
     known = [part for part in parts if part is not None]
     whole = sum(known, Decimal(0)) if len(known) == len(parts) else None
-    requests = sum(shard.total for shard in shards)
     cap = Cap(whole, engine.clock.now(), per_day, f"This run of {requests:,} requests")
     Reserver(engine).settle(record.id, cap)
     if why := cap.refusal(record.max_cost, *engine.store.committed(record.id, cap.since)):

@@ -170,8 +170,13 @@ def _apply(call: Call, engine: Engine, run_id: str, live: Live) -> None:
             engine.store.set_policy(asked, call.on_unknown)
     if not call.keep_requests:
         engine.store.drop_requests(run_id)
-    if engine.store.run(run_id).max_cost != dollars_of(call):
-        engine.store.set_max_cost(run_id, dollars_of(call))
+    cap = dollars_of(call)
+    if engine.store.run(run_id).max_cost != cap:
+        engine.store.set_max_cost(run_id, cap)
+    if cap is not None:  # what others have planned for these rows is sent for this call, too
+        for asked in engine.store.run(run_id).sources:
+            if reserving.planned(engine.store.shards(asked)):
+                engine.store.set_max_cost(asked, cap)
     if live is Live.NONE:
         _let_go(engine, run_id)
 
@@ -429,10 +434,8 @@ def settle(
 
 def _approve(draft: Draft, call: Call, engine: Engine) -> None:
     """Refuse what may pass a cap, or what a person does not want; nothing was sent yet."""
-    if draft.outlook is None:
-        return
     reserving.check(draft.record, draft.shards, draft.outlook, engine)
-    if call.confirm:
+    if call.confirm and draft.outlook is not None:
         consent.ask(estimate_of(draft.record, draft.shards, draft.outlook), options.confirm_above)
 
 

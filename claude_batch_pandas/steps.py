@@ -217,7 +217,7 @@ class Steps:
             dues.append(self._waits.agenda(planned[0]).due)
         elif planned and self._sender.hold.until:
             dues.append(self._sender.hold.until)
-        soonest = max(min(dues), self._waits.quiet_until)
+        soonest = max(min(dues, default=self._waits.now), self._waits.quiet_until)
         return max(0.0, soonest - self._waits.now)
 
     def _move(self) -> None:

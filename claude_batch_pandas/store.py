@@ -182,7 +182,8 @@ class Store(Till):
                 "UPDATE runs SET state = ?, note = '' WHERE id = ?", (RunState.PURGED, run_id)
             )
             database.execute("UPDATE shards SET batch_id = NULL WHERE run_id = ?", (run_id,))
-            database.execute("DELETE FROM twins WHERE run_id = ?", (run_id,))
+            # What they cost stays spent.
+            database.execute("UPDATE twins SET batch_id = NULL WHERE run_id = ?", (run_id,))
 
     def mark_ended(self, run_id: str, now: float) -> bool:
         """Remember that every result of a run is here; False when a shard came in meanwhile."""
@@ -225,10 +226,7 @@ class Store(Till):
     def shard(self, run_id: str, number: int) -> Shard:
         """Return one shard of a run."""
         with self._database.reading() as database:
-            row = database.execute(
-                "SELECT * FROM shards WHERE run_id = ? AND number = ?", (run_id, number)
-            )
-            return read_shard(row.fetchone())
+            return _shard(database, run_id, number)
 
     def mark_submitting(
         self, shard: Shard, fence: str | None, now: float | None, cap: Cap | None = None
@@ -296,8 +294,9 @@ class Store(Till):
             Whether the API said that it did not take it; else its answer was lost.
         """
         with self._database.writing() as database:
+            sent = _shard(database, shard.run_id, shard.number)  # with its fence and reservation
             _update(database, shard, state=ShardState.PLANNED, fence=None, intended_at=None)
-            _add_twin(database, twin_of(shard, refused=refused))
+            _add_twin(database, twin_of(sent, refused=refused))
 
     def mark_replanned(self, shard: Shard, sha256: str) -> None:
         """Plan a shard again as its next attempt, with the new body's hash.
@@ -432,13 +431,27 @@ class Store(Till):
             _update(database, shard, **values)
 
 
+def _shard(database: Connection, run_id: str, number: int) -> Shard:
+    found = database.execute(
+        "SELECT * FROM shards WHERE run_id = ? AND number = ?", (run_id, number)
+    )
+    return read_shard(found.fetchone())
+
+
 def _add_twin(database: Connection, twin: Twin) -> None:
     """Remember a twin; one of several submissions of an attempt is looked for from the first on."""
     insert(database, "twins", twin_row(twin), "INSERT OR IGNORE")
     database.execute(
-        "UPDATE twins SET refused = min(refused, ?), intended_at = ? "
+        "UPDATE twins SET refused = min(refused, ?), intended_at = ?, reserved_at = ? "
         "WHERE run_id = ? AND number = ? AND attempt = ?",
-        (int(twin.refused), twin.intended_at, twin.run_id, twin.number, twin.attempt),
+        (
+            int(twin.refused),
+            twin.intended_at,
+            twin.reserved_at,
+            twin.run_id,
+            twin.number,
+            twin.attempt,
+        ),
     )
 
 

@@ -22,7 +22,11 @@ from claude_batch_pandas.slots import media_in
 OLD_BYTES, NEW_BYTES = 4.0, 3.1  # per token of English, before version 4.7 and since (its page)
 FRAME = 80  # bytes of a request that are JSON around its texts
 PAGE_TOKENS = 3_000  # of a PDF, the upper end of what its page says
+PAGE_SIGHT = 4_784  # and those that a page may have as an image, beside its text
 PAGES = (b"/Type /Page", b"/Type/Page")
+PACKED = b"/ObjStm"  # of a PDF that may hold pages nobody sees without unpacking them
+LARGEST_PROMPT = 1_000_000  # tokens that any model reads
+MARK = b'"cache_control"'
 
 LINE_FRAME = 71  # bytes of a request line that are not its params
 SHORT_TOKENS = models.TIER_TOKENS - 2_000  # what the API adds to a prompt counts, too
@@ -53,6 +57,8 @@ class Load(NamedTuple):
         Tokens that their answers may have.
     pages, unseen : int
         Of documents; and documents whose pages nobody can count here.
+    marked : int
+        Requests that mark something for the prompt cache.
     """
 
     requests: int = 0
@@ -61,6 +67,12 @@ class Load(NamedTuple):
     most: int = 0
     pages: int = 0
     unseen: int = 0
+    marked: int = 0
+
+    @property
+    def at_most(self) -> int:
+        """Tokens of the prompts at most: no token is less than a byte."""
+        return self.text + self.media + self.pages * PAGE_SIGHT + self.unseen * LARGEST_PROMPT
 
     def plus(self, other: Load) -> Load:
         """Return both together."""
@@ -85,7 +97,7 @@ class Scale:
         model, most = self.params["model"], self.params["max_tokens"]
         is_plain = isinstance(model, str) and isinstance(most, int)
         frame = FRAME + LINE_FRAME
-        count = text = 0
+        count = text = marked = 0
         for line in lines:
             size = len(line) - frame
             if not is_plain or b'"source"' in line or size > SHORT_TOKENS:
@@ -93,8 +105,10 @@ class Scale:
                 continue
             count += 1
             text += size
+            marked += MARK in line
         if count:
-            self._sum((model, Tier.SHORT), Load(count, max(0, text), 0, count * most))
+            load = Load(count, max(0, text), 0, count * most, marked=marked)
+            self._sum((model, Tier.SHORT), load)
 
     def put(self, model: str, load: Load) -> None:
         """Take one request that was weighed."""
@@ -127,8 +141,7 @@ def _tier(model: str, load: Load) -> Tier:
     """Return the tier of one request: at most a token for every byte."""
     if load.text / bytes_per_token(model) + load.media > models.TIER_TOKENS:
         return Tier.LONG
-    is_short = load.text + load.media <= SHORT_TOKENS and not load.pages and not load.unseen
-    return Tier.SHORT if is_short else Tier.PERHAPS
+    return Tier.SHORT if load.at_most <= SHORT_TOKENS else Tier.PERHAPS
 
 
 def bytes_per_token(model: str) -> float:
@@ -147,7 +160,8 @@ def weigh(request: bytes) -> tuple[str, Load]:
     """
     params = orjson.loads(request)
     model = str(params.get("model"))
-    whole = Load(1, len(request) - FRAME, 0, int(params["max_tokens"]))
+    marked = int(MARK in request)
+    whole = Load(1, len(request) - FRAME, 0, int(params["max_tokens"]), marked=marked)
     for kind, source in media_in(params, {"image", "document"}):
         whole = whole.plus(_weigh_media(kind, source, model))
     return model, whole._replace(text=max(0, whole.text))
@@ -166,4 +180,5 @@ def _weigh_media(kind: str, source: Mapping[str, Any], model: str) -> Load:
         return Load(text=-len(data), media=pictures.tokens(raw, shipped(model).sight))
     pages = max(0, sum(raw.count(mark) - raw.count(mark + b"s") for mark in PAGES))
     tokens = PAGE_TOKENS * max(1, pages)
-    return Load(text=-len(data), media=tokens, pages=pages, unseen=int(not pages))
+    is_unseen = not pages or PACKED in raw
+    return Load(text=-len(data), media=tokens, pages=pages, unseen=int(is_unseen))

@@ -65,9 +65,9 @@ def largest(emulator: Emulator, home: Path) -> Decimal:
 def test_a_run_that_may_cost_too_much_is_refused(
     frame: Any, client: anthropic.Anthropic, emulator: Emulator, home: Path
 ) -> None:
-    """40 rows of 4,096 tokens at 0.25 dollars a million are 4 cents and what they ask."""
+    """40 rows of 4,096 tokens at 0.25 dollars a million, a tenth more in the US, and what they ask."""
     words = (
-        r"Nothing was sent\. This run of 40 requests can cost up to \$0\.04, more than "
+        r"Nothing was sent\. This run of 40 requests can cost up to \$0\.05, more than "
         r"max_cost=0\.04 allows\. To go on, raise the cap, send fewer rows, or set a smaller "
         r"max_tokens\."
     )
@@ -96,6 +96,9 @@ def test_each_way_out_leads_out(
     [
         {"model": "claude-haiku-9-9"},
         {"params": {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}},
+        {"tools": ({"type": "web_search_20250305", "name": "web_search"},)},
+        {"params": {"mcp_servers": [{"type": "url", "url": "https://a.example", "name": "a"}]}},
+        {"tools": [{"type": "advisor_20260901", "name": "advisor"}]},
     ],
 )
 def test_a_cap_needs_a_price(
@@ -165,7 +168,7 @@ def test_what_is_on_its_way_counts_as_the_most(
     first = frame.claude.submit("{text}", client=client)
     while not emulator.batches:
         pass
-    words = r"allows\. \$0\.04 of it is spent or reserved today\. To go on"
+    words = r"allows\. \$0\.05 of it is spent or reserved today\. To go on"
     with pytest.raises(CostLimitError, match=words):
         frame.claude.submit("once more {text}", client=client)
     assert len(emulator.batches) == 1
@@ -238,6 +241,65 @@ def test_a_new_day_has_its_own_dollars(
     cbp.options.max_cost_per_day = 0.05
     clock.advance(2 * DAY)
     frame.claude.batch("b {text}", client=client)
+
+
+def test_what_others_planned_for_its_rows_is_under_the_cap(
+    frame: Any, connect: Connect, clock: JumpingClock
+) -> None:
+    """Rows that another run has not sent yet are sent for this one, at its price."""
+    spent = orjson.dumps({"type": "error", "error": {"type": "billing_error", "message": "x"}})
+    faults = [on_post(status=402, body=spent, times=1)]
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=faults)
+    how: dict[str, Any] = {"client": connect(emulator)}
+    with pytest.raises(PausedError):
+        frame.claude.batch("{text}", **how)
+    part = frame.head(30)
+    with pytest.raises(CostLimitError, match=r"This run of 40 requests can cost up to \$0\.05"):
+        part.claude.batch("{text}", max_cost=0.01, **how)
+    assert emulator.batches == []
+    part.claude.batch("{text}", max_cost=0.06, **how)
+    assert len(emulator.batches) == 1
+
+
+def test_a_twin_keeps_what_was_reserved_for_it(
+    frame: Any, connect: Connect, clock: JumpingClock, home: Path
+) -> None:
+    """Also of a submission that was refused, should it turn out to be a batch."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(status=429, times=1)])
+    run = frame.claude.submit("{text}", client=connect(emulator)).wait()
+    [twin] = Store(home).twins(run.id)
+    assert twin.reserved == largest(emulator, home)
+    assert twin.reserved_at is not None
+    assert twin.fence == ""
+    assert twin.intended_at is not None
+
+
+@pytest.mark.parametrize(
+    ("own", "times"), [({}, 1), ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, 2)]
+)
+def test_what_is_marked_for_the_cache_may_be_written_to_it(own: dict[str, Any], times: int) -> None:
+    """For an hour, at twice the price of what it reads, whoever marked it."""
+    block = {"type": "text", "text": "x" * 9_000, **own}
+    params = {"model": "claude-opus-5-5", "max_tokens": 1, "messages": [block]}
+    scale = weights.Scale(params)
+    scale.add([b'{"custom_id":"%b","params":%b}' % (b"0" * 45, orjson.dumps(params))])
+    bound = estimates.most(scale.loads, Outlook(may_be_us=False))
+    assert bound is not None
+    assert bound == pytest.approx(Decimal(9_000 * 2 * times) / 1_000_000, rel=Decimal("0.05"))
+
+
+@given(st.lists(st.integers(1, 250_000), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=30)
+def test_long_prompts_are_bounded_one_by_one(sizes: list[int]) -> None:
+    """However different they are: each is priced by its own tier."""
+    for model in ("claude-haiku-5-5", "claude-sonnet-4-5"):
+        scale = weights.Scale({"model": model, "max_tokens": 100})
+        line = b'{"custom_id":"%b","params":{"max_tokens":100,"model":"%b","messages":"%b"}}'
+        scale.add([line % (b"0" * 45, model.encode(), b"x" * size) for size in sizes])
+        bound = estimates.most(scale.loads, Outlook(may_be_us=False))
+        each = [models.price(model, models.Tokens(size, 100), large=True) for size in sizes]
+        assert bound is not None
+        assert bound >= sum(price for price in each if price is not None)
 
 
 # The arithmetic
