@@ -28,6 +28,7 @@ from claude_batch_pandas.requests import check_params
 from claude_batch_pandas.settings import options
 from claude_batch_pandas.shots import with_examples
 from claude_batch_pandas.templates import as_messages
+from claude_batch_pandas.weights import is_bounded
 
 if TYPE_CHECKING:
     import anthropic
@@ -38,8 +39,6 @@ ELSEWHERE = {
 }
 OWN = ("tools", "tool_choice", "thinking")  # parameters that are arguments, too
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp_")
-CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")  # somebody else runs
-UNBOUNDED = ("mcp_servers", "context_management", "container", "fallbacks", "speed")
 KNOWN_PLACES = ("global",)  # elsewhere, or by what a workspace says, it may be the US
 MOST_VOTES = 25
 BETA = re.compile(r"[A-Za-z0-9._-]+")
@@ -283,24 +282,17 @@ def _ttl(call: Call) -> Any:
 def outlook_of(recipe: Recipe, call: Call) -> Outlook:
     """Return what an estimate of a call has to know beside its requests."""
     factor = US_FACTOR if recipe.params.get("inference_geo") == "us" else Decimal(1)
+    by_row = callable(recipe.template)
     return Outlook(
         typical_tokens(recipe.output, recipe.params),
         recipe.shared,
         bool(_ttl(call) == "1h"),
         factor,
-        has_tools=bool(_tools(recipe.params)) or recipe.output.schema is not None,
-        is_bounded=_is_bounded(recipe.params),
-        may_be_us=recipe.params.get("inference_geo") not in KNOWN_PLACES,
+        # A function may return any parameter of its own.
+        has_tools=by_row or bool(_tools(recipe.params)) or recipe.output.schema is not None,
+        is_bounded=is_bounded(recipe.params),
+        may_be_us=by_row or recipe.params.get("inference_geo") not in KNOWN_PLACES,
     )
-
-
-def _is_bounded(params: Mapping[str, Any]) -> bool:
-    """Tell whether what rows ask for is all that is read: the API runs none of its own tools."""
-    tools = params.get("tools")
-    if any(name in params for name in UNBOUNDED) or not isinstance(tools, list | tuple | None):
-        return False
-    kinds = [str(tool.get("type") or "custom") for tool in _tools(params)]
-    return all(kind.startswith(CLIENT_TOOLS) for kind in kinds)
 
 
 def dollars_of(call: Call) -> Decimal | None:

@@ -327,7 +327,7 @@ def most(loads: Mapping[Key, Load], outlook: Outlook) -> Decimal | None:
         written = tokens if load.marked or outlook.shared else 0  # to the cache, for an hour
         kinds = models.Tokens(tokens - written, load.most, cache_write_1h_tokens=written)
         part = models.price(model, kinds) if tier is Tier.SHORT else models.dearest(model, kinds)
-        if part is None or not outlook.is_bounded:
+        if part is None or load.unbounded or not outlook.is_bounded:
             return None
         total += part
     return total * (money.US_FACTOR if outlook.may_be_us else 1)

@@ -290,7 +290,7 @@ class Planner:
         path = self._folder / self.spool.body(self.record.id, number).name
         file = Writing(path).__enter__()
         file.write(BODY_HEAD)
-        scale = Scale(self.renderer.recipe.params)
+        scale = Scale(self.renderer.recipe.common)
         return _OpenShard(file, number, quota or next(self._totals), self._own, scale)
 
     def _close_shard(self, *, live: bool = False, shape: str = "") -> None:

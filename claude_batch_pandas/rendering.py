@@ -89,6 +89,11 @@ class Recipe:
     earlier: Recipe | None = None  # of that run, where this process knows it; not kept on disk
     shared: int = 0  # bytes before the mark for the prompt cache; not kept either
 
+    @property
+    def common(self) -> Mapping[str, Any]:
+        """The parameters that every request has; a function may return others for a row."""
+        return {} if callable(self.template) else self.params
+
     def __post_init__(self) -> None:
         """Refuse what no renderer knows."""
         if self.on_missing not in ON_MISSING:

@@ -237,7 +237,7 @@ def _write_shard(
     requests: Sequence[tuple[int, bytes]],
 ) -> Shard:
     catalog.save_ordinals(spool.folder(record.id), number, [ordinal for ordinal, _ in requests])
-    scale = Scale({"model": None, "max_tokens": None})  # of an edited request, it may differ
+    scale = Scale({})  # of an edited request, the limits may differ
     scale.add(line for _, line in requests)
     with Writing(spool.body(record.id, number)) as file:
         _write_body(file, (line for _, line in requests))

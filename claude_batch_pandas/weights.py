@@ -27,6 +27,8 @@ PAGES = (b"/Type /Page", b"/Type/Page")
 PACKED = b"/ObjStm"  # of a PDF that may hold pages nobody sees without unpacking them
 LARGEST_PROMPT = 1_000_000  # tokens that any model reads
 MARK = b'"cache_control"'
+CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")  # somebody else runs
+UNBOUNDED = ("mcp_servers", "context_management", "container", "fallbacks", "speed")
 
 LINE_FRAME = 71  # bytes of a request line that are not its params
 SHORT_TOKENS = models.TIER_TOKENS - 2_000  # what the API adds to a prompt counts, too
@@ -59,6 +61,8 @@ class Load(NamedTuple):
         Of documents; and documents whose pages nobody can count here.
     marked : int
         Requests that mark something for the prompt cache.
+    unbounded : int
+        Requests for which the API runs tools of its own, which may read any amount.
     """
 
     requests: int = 0
@@ -68,6 +72,7 @@ class Load(NamedTuple):
     pages: int = 0
     unseen: int = 0
     marked: int = 0
+    unbounded: int = 0
 
     @property
     def at_most(self) -> int:
@@ -86,7 +91,8 @@ class Scale:
     Parameters
     ----------
     params : mapping
-        Messages parameters; where one is no constant, every request is read for it.
+        Messages parameters that all requests have; where a limit is not among them, or no constant,
+        every request is read for it.
     """
 
     params: Mapping[str, Any]
@@ -94,7 +100,8 @@ class Scale:
 
     def add(self, lines: Iterable[bytes]) -> None:
         """Weigh request lines."""
-        model, most = self.params["model"], self.params["max_tokens"]
+        model: Any = self.params.get("model")
+        most: Any = self.params.get("max_tokens")
         is_plain = isinstance(model, str) and isinstance(most, int)
         frame = FRAME + LINE_FRAME
         count = text = marked = 0
@@ -161,10 +168,20 @@ def weigh(request: bytes) -> tuple[str, Load]:
     params = orjson.loads(request)
     model = str(params.get("model"))
     marked = int(MARK in request)
-    whole = Load(1, len(request) - FRAME, 0, int(params["max_tokens"]), marked=marked)
+    most, unbounded = int(params["max_tokens"]), int(not is_bounded(params))
+    whole = Load(1, len(request) - FRAME, 0, most, marked=marked, unbounded=unbounded)
     for kind, source in media_in(params, {"image", "document"}):
         whole = whole.plus(_weigh_media(kind, source, model))
     return model, whole._replace(text=max(0, whole.text))
+
+
+def is_bounded(params: Mapping[str, Any]) -> bool:
+    """Tell whether what is asked for is all that is read: the API runs none of its own tools."""
+    tools = params.get("tools")
+    if any(name in params for name in UNBOUNDED) or not isinstance(tools, list | tuple | None):
+        return False
+    kinds = [str(tool.get("type") or "custom") for tool in tools or () if isinstance(tool, Mapping)]
+    return all(kind.startswith(CLIENT_TOOLS) for kind in kinds)
 
 
 def _weigh_media(kind: str, source: Mapping[str, Any], model: str) -> Load:

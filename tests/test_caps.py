@@ -261,6 +261,32 @@ def test_what_others_planned_for_its_rows_is_under_the_cap(
     assert len(emulator.batches) == 1
 
 
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"max_tokens": 8_192}, r"can cost up to \$0\.09, more than max_cost=0\.06"),
+        ({"model": "claude-opus-5-5"}, r"can cost up to \$1\.\d\d, more than max_cost=0\.06"),
+        ({"model": "claude-haiku-9-9"}, r"max_cost=0\.06 cannot be kept"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "cannot be kept"),
+    ],
+)
+def test_what_a_function_returns_is_what_is_bounded(
+    own: dict[str, Any],
+    words: str,
+    frame: Any,
+    client: anthropic.Anthropic,
+    emulator: Emulator,
+) -> None:
+    """Its rows may have limits, models and tools of their own."""
+
+    def ask(row: Any) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": row["text"]}], **own}
+
+    with pytest.raises(CostLimitError, match=words):
+        frame.claude.batch(ask, max_cost=0.06, force=True, client=client)
+    assert posts(emulator) == 0
+
+
 def test_a_twin_keeps_what_was_reserved_for_it(
     frame: Any, connect: Connect, clock: JumpingClock, home: Path
 ) -> None:
