@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from claude_batch_pandas import catalog
@@ -236,14 +237,7 @@ class Reader:
     def _collected(
         self, record: RunRecord, shard: Shard, ordinals: Sequence[int], results: list[Result]
     ) -> None:
-        path = self.spool.results(record.id, shard.number)
-        if file_sha256(path) != shard.results_sha256:
-            msg = (
-                f"{path} was changed after it was verified (its hash differs). Restore the file; "
-                "nothing was asked again."
-            )
-            raise LedgerError(msg)
-        blocks = read(read_line_blocks(path))
+        blocks = read(read_line_blocks(self.checked(shard)))
         place = self.places(record, shard)
         if shard.complete:  # verified: every custom_id is ours and stands once
             for block in blocks:
@@ -261,6 +255,22 @@ class Reader:
         believed = _believed(found, shard.counts)
         for name in found.keys() - doubtful:
             results[place(name)] = believed[name]
+
+    def checked(self, shard: Shard) -> Path:
+        """Return the results file of a collected shard, which is what it was when it was verified.
+
+        Raises
+        ------
+        LedgerError
+        """
+        path = self.spool.results(shard.run_id, shard.number)
+        if file_sha256(path) != shard.results_sha256:
+            msg = (
+                f"{path} was changed after it was verified (its hash differs). Restore the file; "
+                "nothing was asked again."
+            )
+            raise LedgerError(msg)
+        return path
 
     def places(self, record: RunRecord, shard: Shard) -> Callable[[str], int]:
         """Return what tells the ordinal of a custom_id."""

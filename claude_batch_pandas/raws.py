@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,11 @@ def raw_lines(record: RunRecord, engine: Engine) -> Iterator[bytes]:
     ----------
     record : RunRecord
     engine : Engine
+
+    Raises
+    ------
+    LedgerError
+        When a results file was changed.
     """
     reader = engine.reader()
     references = reader.map(record.id).references
@@ -44,7 +50,8 @@ def _of_run(
     shards = [
         shard for shard in engine.store.shards(record.id) if shard.state is ShardState.COLLECTED
     ]
-    best = _best(record, shards, engine, reader)
+    paths = {shard.number: reader.checked(shard) for shard in shards}  # before a line goes out
+    best = _best(record, shards, paths, reader)
     is_wanted = np.zeros(len(best), dtype=bool)
     is_wanted[wanted] = True
     best[~is_wanted] = NONE
@@ -52,15 +59,14 @@ def _of_run(
         if not (best == shard.number).any():
             continue
         names = _names(record, shard, reader, best == shard.number)
-        path = engine.spool.results(record.id, shard.number)
-        for line in lines_of(read_blocks(path)):
+        for line in lines_of(read_blocks(paths[shard.number])):
             tag = next(chain.from_iterable(read_tags([line])), None)
             if tag is not None and tag[0] in names:
                 yield line + b"\n"
 
 
 def _best(
-    record: RunRecord, shards: list[Shard], engine: Engine, reader: Reader
+    record: RunRecord, shards: list[Shard], paths: Mapping[int, Path], reader: Reader
 ) -> npt.NDArray[np.int64]:
     """Return by ordinal the number of the shard whose result counts."""
     best = np.full(len(reader.map(record.id).own), NONE, dtype=np.int64)
@@ -70,8 +76,8 @@ def _best(
         expected = frozenset(reader.expected(record, shard))
         mine = np.zeros(len(best), dtype=bool)
         good = np.zeros(len(best), dtype=bool)
-        path = engine.spool.results(record.id, shard.number)
-        for tag in chain.from_iterable(read_tags(read_line_blocks(path))):
+        blocks = read_line_blocks(paths[shard.number])
+        for tag in chain.from_iterable(read_tags(blocks)):
             if tag is not None and tag[0] in expected:
                 mine[place(tag[0])] = True
                 good[place(tag[0])] = tag[1] == ANSWERED

@@ -312,6 +312,7 @@ def test_verify_tells_of_damage(run: str, home: Path, capsys: pytest.CaptureFixt
     [found] = told(capsys, "verify", code=1)
     assert found["run"] == run
     assert path.name in found["file"]
+    assert said(capsys, "results", run, code=2) == ""  # nor is it passed on
 
 
 @pytest.mark.parametrize("prefix", ["", "/relay/claude"], ids=["direct", "relay"])
