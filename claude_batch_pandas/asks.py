@@ -92,6 +92,9 @@ def submit(  # noqa: PLR0913 - each is an option
         "max_cost": max_cost,
         "progress": "auto",
     }
+    if strict and not wait:
+        msg = "--strict tells what came of all rows, so it needs --wait."
+        raise InputError(msg)
     call = make_call(_template(template, template_file), given)
     rows = read_rows(data)
     if estimate:
@@ -103,8 +106,7 @@ def submit(  # noqa: PLR0913 - each is an option
         return
     run = session.submit(rows, call)
     leave(run, wait=wait, as_json=as_json)
-    if wait:
-        judge(run, strict=strict)
+    judge(run, strict=strict)
 
 
 def _template(text: str | None, path: Path | None) -> str:

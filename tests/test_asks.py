@@ -213,6 +213,7 @@ def test_strict_tells_that_rows_failed(
             ["DATA", "-t", "{text}", "--max-cost", "much"],
             r"error: Invalid value for '--max-cost.*\n",
         ),
+        (["DATA", "-t", "{text}", "--strict"], r"error: --strict tells .* so it needs --wait\.\n"),
         (["DATA", "-t", "{text}", "--output", ""], r"error: .*output.*\n"),
     ],
 )
