@@ -164,10 +164,10 @@ def test_what_is_on_its_way_counts_as_the_most(
     """For the day on which it was sent."""
     cbp.options.max_cost_per_day = 0.05
     emulator.rules = (Rule(outcome="succeeded", delay=10_000_000.0),)
-    clock.on_wait = lambda: None
+    sent = threading.Event()
+    emulator.faults = [on_post(meanwhile=lambda _: sent.set())]
     first = frame.claude.submit("{text}", client=client)
-    while not emulator.batches:
-        pass
+    assert sent.wait(20)
     words = r"allows\. \$0\.05 of it is spent or reserved today\. To go on"
     with pytest.raises(CostLimitError, match=words):
         frame.claude.submit("once more {text}", client=client)
@@ -403,10 +403,13 @@ def play(seed: int, connect: Connect) -> tuple[Decimal, Decimal]:
     cbp.options.poll_seconds = (60.0, 600.0)
     start = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
+        spending = []
         for name in ("a", "b"):
             own = random.Random(f"{seed}{name}")  # noqa: S311 - dice
             client = connect(emulator, api_key=name)
-            pool.submit(spend, own, f"{seed} {name}", client, start)
+            spending.append(pool.submit(spend, own, f"{seed} {name}", client, start))
+    for one in spending:
+        one.result()
     return Decimal(cap), billed(emulator)
 
 

@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from claude_batch_pandas.emulator import Emulator, Rule, serve
 from claude_batch_pandas.exports import SEPARATORS
 from claude_batch_pandas.store import Store
 from tests.test_cli import INTERRUPTIBLE
+from tests.test_steps import on_post
 
 README = Path(__file__).parent.parent / "README.md"
 ROWS = ["row 0", "row 1", "row 2", "row 3"]
@@ -169,9 +170,10 @@ def test_strict_tells_that_rows_failed(
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT there")
 def test_ctrl_c_leaves_a_run_alone(emulator: Emulator, frame: Any) -> None:
     emulator.rules = (Rule(outcome="succeeded", delay=600.0),)
+    sent = threading.Event()
+    emulator.faults = [on_post(meanwhile=lambda _: sent.set())]
     run = frame.claude.submit("{text}")
-    while not emulator.batches:
-        time.sleep(0.01)  # of a server in another thread
+    assert sent.wait(20)
     run.detach()
     command = [sys.executable, "-c", INTERRUPTIBLE, "watch", run.id]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watching:
@@ -271,9 +273,10 @@ def test_cancel_ends_a_run(
     emulator: Emulator, frame: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     emulator.rules = (Rule(outcome="succeeded", delay=600.0),)
+    sent = threading.Event()
+    emulator.faults = [on_post(meanwhile=lambda _: sent.set())]
     run = frame.claude.submit("{text}")
-    while not emulator.batches:
-        time.sleep(0.01)  # of a server in another thread
+    assert sent.wait(20)
     run.detach()
     found = told(capsys, "cancel", run.id, "--wait")
     assert found["statuses"] == {"canceled": 4}

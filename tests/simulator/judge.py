@@ -28,7 +28,7 @@ class Counts:
     wrong: int = 0  # rows with the answer to something else
     foreign: int = 0  # batches of others that were adopted or canceled
     unfinished: int = 0  # schedules that did not end
-    over_budget: int = 0  # nothing enforces a budget yet
+    over_budget: int = 0  # not looked at: nobody here sets a cap; tests/test_caps.py does
 
     @property
     def is_clean(self) -> bool:
