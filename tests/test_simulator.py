@@ -34,6 +34,7 @@ BROKEN = {  # where it is not a double payment, or not found soon
     "anything adopted": ("foreign", 0),
     "downloads believed": ("lost", 0),
     "no lock": ("double", 85),
+    "caps forgotten": ("over_budget", 0),
 }
 
 

@@ -222,11 +222,16 @@ class _Database(sqlite3.Connection):
 
     kernel: Kernel
     idle: list[_Database]
+    said: frozenset[str] = frozenset()
     last = ""  # what the transaction did, for the trace
 
     def execute(self, statement: str, *args: Any) -> sqlite3.Cursor:
         kernel = self.kernel
         kernel.check()
+        if statement in self.said:
+            return super().cursor()
+        if statement.startswith(("PRAGMA synchronous", "PRAGMA fullfsync")):
+            self.said |= {statement}  # once for this connection, which is used again and again
         if statement != "COMMIT":
             self.last = statement if statement[:6] in {"UPDATE", "INSERT"} else self.last
             return super().execute(statement, *args)

@@ -13,6 +13,7 @@ from claude_batch_pandas.results import UNREADABLE
 from tests.simulator.world import UNBILLED, World
 
 DOWNLOADS = 3  # bad ones of a batch, after which its rows may be called unreadable
+DOLLARS = {"input_tokens": 0.05e-6, "output_tokens": 0.25e-6}  # of the model, in a batch
 STOPS = {"refusal": "refused", "max_tokens": "truncated"}
 
 
@@ -28,7 +29,7 @@ class Counts:
     wrong: int = 0  # rows with the answer to something else
     foreign: int = 0  # batches of others that were adopted or canceled
     unfinished: int = 0  # schedules that did not end
-    over_budget: int = 0  # not looked at: nobody here sets a cap; tests/test_caps.py does
+    over_budget: int = 0  # schedules in which more was billed than the runs' caps allow
 
     @property
     def is_clean(self) -> bool:
@@ -51,6 +52,7 @@ class Outcome(NamedTuple):
     status: str
     text: str
     is_billed: bool
+    dollars: float
 
 
 @dataclass
@@ -85,6 +87,13 @@ class Judge:
             if extra > 0:
                 self.counts.double += extra
                 self.complaints.append(f"{text!r} was billed in {', '.join(billed)}")
+
+    def look_at_dollars(self, most: float) -> None:
+        """Count it when more was billed than all runs together may cost, in US dollars."""
+        billed = sum(outcome.dollars for found in self._outcomes.values() for outcome in found)
+        if billed > most * (1 + 1e-9):
+            self.counts.over_budget += 1
+            self.complaints.append(f"${billed:.7f} were billed, where ${most:.7f} were allowed")
 
     def look_at_batches(self, adopted: Collection[str]) -> None:
         """Count batches of others that were taken for ours, or canceled."""
@@ -142,10 +151,11 @@ def _outcome(batch_id: str, result: Mapping[str, Any]) -> Outcome:
     """Read one result as simply as can be."""
     kind = result["type"]
     if kind in UNBILLED:
-        return Outcome(batch_id, kind, "", False)
+        return Outcome(batch_id, kind, "", False, 0.0)
     message = result["message"]
     text = "".join(block.get("text", "") for block in message["content"])
-    return Outcome(batch_id, STOPS.get(message["stop_reason"], "succeeded"), text, True)
+    dollars = sum(message["usage"][kind] * price for kind, price in DOLLARS.items())
+    return Outcome(batch_id, STOPS.get(message["stop_reason"], "succeeded"), text, True, dollars)
 
 
 def _told(found: Sequence[Outcome]) -> str:

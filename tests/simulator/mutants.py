@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from claude_batch_pandas import collecting, exchange, inquiry, locks, reconciling
+from claude_batch_pandas import caps, collecting, exchange, inquiry, locks, reconciling
 from claude_batch_pandas.collecting import Check
 from claude_batch_pandas.reconcile import Decision, Next
 from claude_batch_pandas.store import Store
@@ -56,6 +56,11 @@ def downloads_believed() -> Patches:
     return [(collecting, "verify", lambda *_: Check(0, ""))]
 
 
+def caps_forgotten() -> Patches:
+    """Send whatever it may cost."""
+    return [(caps.Cap, "refusal", lambda *_: "")]
+
+
 MUTANTS: dict[str, Callable[[], Patches]] = {
     mutant.__name__.replace("_", " "): mutant
     for mutant in (
@@ -66,5 +71,6 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         anything_adopted,
         no_lock,
         downloads_believed,
+        caps_forgotten,
     )
 }

@@ -27,11 +27,14 @@ class Deeds:
     ----------
     allowed : Counter
         How many times more than once each text may be billed, because a person said so.
+    caps : dict of str to float
+        The most that a run of a name was ever said to cost at most, in US dollars.
     """
 
     turns: Turns
     dice: Random
     allowed: Counter[str] = field(default_factory=Counter)
+    caps: dict[str, float] = field(default_factory=dict)
 
     def do(self, what: str, cell: Cell) -> pd.DataFrame:
         """Do one thing with a cell; return what is seen then."""
@@ -55,6 +58,10 @@ class Deeds:
         if "waits for answers of run" in words:  # it is the other cell that has to be run so
             concerned += [other for _, other in person.things if other.name in words]
             person.things[person.done : person.done] = [("ask", one) for one in concerned[1:]]
+        if "max_cost=" in words:
+            for one in concerned:
+                one.max_cost, one.is_raised = 2 * (one.max_cost or 0.0), True
+            return
         for one in concerned:
             if 'on_unknown="resend"' in words:
                 one.on_unknown = "resend"
@@ -67,7 +74,7 @@ class Deeds:
         """Run the cell."""
         if not reuse:  # in so many words: ask again what may have been paid
             self.allowed.update(text for text in cell.texts if text is not None)
-        out: pd.DataFrame = cell.frame.claude.batch(**_arguments(cell, reuse=reuse))
+        out: pd.DataFrame = cell.frame.claude.batch(**self._arguments(cell, reuse=reuse))
         return out
 
     def _ask(self, cell: Cell) -> pd.DataFrame:
@@ -76,7 +83,7 @@ class Deeds:
     def _start(self, cell: Cell) -> cbp.Run:
         if not cell.reuse:
             self.allowed.update(text for text in cell.texts if text is not None)
-        run: cbp.Run = cell.frame.claude.submit(**_arguments(cell, reuse=cell.reuse))
+        run: cbp.Run = cell.frame.claude.submit(**self._arguments(cell, reuse=cell.reuse))
         return run
 
     def _submit(self, cell: Cell) -> pd.DataFrame:
@@ -96,7 +103,7 @@ class Deeds:
         """Come back by the run's id, as long as nothing else was advised."""
         runs = cbp.runs()
         found = runs["id"][runs["name"] == cell.name]
-        if len(found) and cell.reuse and cell.on_unknown is None:
+        if len(found) and cell.reuse and cell.on_unknown is None and not cell.is_raised:
             return cbp.run(found.iloc[0], client=sdk()).result(cell.frame)
         return self._ask(cell)
 
@@ -110,17 +117,25 @@ class Deeds:
             told["missing"] = True
             self.allowed.update({*out["text"][unreadable]})
         if cut.any() and self.dice.random() < 0.5:
-            told |= {"truncated": True, "max_tokens": 8192}
+            told |= {"truncated": True, "max_tokens": 2 * _tokens(cell)}
             self.allowed.update({*out["text"][cut]})
         return run.retry(**told).result(cell.frame)
 
+    def _arguments(self, cell: Cell, *, reuse: bool) -> dict[str, Any]:
+        if cell.max_cost is not None:
+            self.caps[cell.name] = max(cell.max_cost, self.caps.get(cell.name, 0.0))
+        return {
+            "template": "{text}",
+            "name": cell.name,
+            "shard_size": cell.shard_size,
+            "reuse": reuse,
+            "on_unknown": cell.on_unknown,
+            "max_cost": cell.max_cost,
+            "max_tokens": _tokens(cell),
+            "client": sdk(),
+        }
 
-def _arguments(cell: Cell, *, reuse: bool) -> dict[str, Any]:
-    return {
-        "template": "{text}",
-        "name": cell.name,
-        "shard_size": cell.shard_size,
-        "reuse": reuse,
-        "on_unknown": cell.on_unknown,
-        "client": sdk(),
-    }
+
+def _tokens(cell: Cell) -> int:
+    """Return the tokens an answer may have: near those it has, where its dollars are counted."""
+    return 4096 if cell.max_cost is None else 64

@@ -11,6 +11,7 @@ from tests.simulator.turns import Fate
 from tests.simulator.world import Settings
 
 DAY = 86_400.0
+CAPS = (8e-6, 14e-6, 30e-6, 90e-6)  # US dollars a row, of which an answer here costs 13e-6
 CALM = 4  # tries after which nothing goes wrong any more
 # How many boundaries of a kind are worth choosing from; the first ones are chosen most.
 REACH = {"disk": 200, "commit": 25, "create": 10, "call": 40, "wait": 20, "idle": 6}
@@ -25,6 +26,8 @@ class Cell:
     shard_size: int
     reuse: bool = True
     on_unknown: str | None = None
+    max_cost: float | None = None  # US dollars; then answers are short ones
+    is_raised: bool = False  # that, since somebody was told that it is too little
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -98,6 +101,7 @@ def make_plan(seed: int) -> Plan:
     settle = dice.choice([900.0, 900.0, 60.0])
     settings = _settings(dice, settle if keeps_word else 20 * settle)
     cells = _cells(seed, dice)
+    _cap(cells, Random(f"{seed}/caps"))
     people = _people(dice, cells)
     # Where nothing can change it any more, what was seen last is judged, and most often only that.
     is_simple = len(cells) == len(people) == 1
@@ -175,6 +179,13 @@ def _cells(seed: int, dice: Random) -> list[Cell]:
         more = [_text(seed, i) for i in range(rows, rows + dice.randint(1, 3))]
         cells.append(Cell("second", [*texts[dice.randint(0, 1) :], *more], size))
     return cells
+
+
+def _cap(cells: list[Cell], dice: Random) -> None:
+    """Let some people say what it may cost, often too little."""
+    if dice.random() < 0.3:
+        for cell in cells:
+            cell.max_cost = len(cell.texts) * dice.choice(CAPS)
 
 
 def _text(seed: int, i: int) -> str:

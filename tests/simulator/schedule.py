@@ -171,6 +171,8 @@ class Schedule:
         self.turns.now += 3 * DAY  # whatever still runs ends
         judge = Judge(self.world, self._deeds.allowed, self.counts, self.complaints)
         judge.look_at_batches(Store(self.home).batch_ids())
+        if self._deeds.caps:
+            judge.look_at_dollars(self._allowance())
         if self.plan.keeps_word:
             judge.look_at_payments()
         for cell, out in self._seen.items():
@@ -186,6 +188,13 @@ class Schedule:
             or len(self._seen) < len(self.plan.cells)
             or not all(person.is_done for person in self.plan.people)
         )
+
+    def _allowance(self) -> float:
+        """Return what all runs may cost together, in US dollars."""
+        caps = self._deeds.caps
+        most = sum(caps[run.name] for run in Store(self.home).runs())
+        # What one run planned and another needs is sent for whoever comes first, under its cap.
+        return most + (max(caps.values()) if len(self.plan.cells) > 1 else 0.0)
 
 
 def play(
