@@ -1,16 +1,21 @@
-"""The commands that ask: rows of a file and a template -> requests, an estimate, or a run."""
+"""The commands that ask: rows and a template, or requests -> requests, an estimate, or a run."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from claude_batch_pandas import terminal
 from claude_batch_pandas.commands import AsJson, Strict, Wait, judge, leave
 from claude_batch_pandas.exceptions import InputError
+
+if TYPE_CHECKING:
+    from claude_batch_pandas.calls import Call
+    from claude_batch_pandas.requestfiles import RequestFile
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -76,27 +81,39 @@ def submit(  # noqa: PLR0913 - each is an option
     ] = False,
     wait: Wait = False,
     strict: Strict = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Send what the model will refuse, too.")
+    ] = False,
+    fix_ids: Annotated[
+        bool,
+        typer.Option("--fix-ids", help="Of requests: give bad custom_ids others, in a list."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about every row of a file; it is the same run as the same call in Python."""
+    """Ask about every row of a file; it is the same run as the same call in Python.
+
+    Without a template, DATA is a .jsonl file of requests: {"custom_id": ..., "params": {...}}.
+    """
     from claude_batch_pandas import estimating, session
     from claude_batch_pandas.calls import make_call
     from claude_batch_pandas.datafiles import read_rows
 
-    given = {
-        "system": system,
-        "model": model,
-        "max_tokens": max_tokens,
-        "output": output,
-        "name": name,
-        "max_cost": max_cost,
-        "progress": "auto",
-    }
+    given = {"output": output, "name": name, "max_cost": max_cost, "force": force}
+    asked = {"system": system, "model": model, "max_tokens": max_tokens}
     if strict and not wait:
         msg = "--strict tells what came of all rows, so it needs --wait."
         raise InputError(msg)
-    call = make_call(_template(template, template_file), given)
-    rows = read_rows(data)
+    rows: Any
+    if template is None and template_file is None and data.suffix == ".jsonl":
+        rows, call = _requests(data, {**given, "progress": "auto"}, asked, fix_ids=fix_ids)
+        if not estimate:
+            _tell_ids(rows)
+    else:
+        if fix_ids:
+            msg = "--fix-ids is for files of requests, which need no template."
+            raise InputError(msg)
+        call = make_call(_template(template, template_file), {**given, **asked, "progress": "auto"})
+        rows = read_rows(data)
     if estimate:
         found = estimating.estimate_call(rows, call, offline=False)
         if as_json:
@@ -109,9 +126,35 @@ def submit(  # noqa: PLR0913 - each is an option
     judge(run, strict=strict)
 
 
+def _requests(
+    path: Path, given: Mapping[str, Any], asked: Mapping[str, Any], *, fix_ids: bool
+) -> tuple[RequestFile, Call]:
+    """Return the requests of a file that were made elsewhere, and the call that sends them."""
+    from claude_batch_pandas.calls import make_call
+    from claude_batch_pandas.requestfiles import RequestFile, as_given
+
+    for name, value in asked.items():
+        if value is not None:
+            msg = f"--{name.replace('_', '-')} needs a template: requests have their own."
+            raise InputError(msg)
+    file = RequestFile(path, fix_ids=fix_ids)
+    whole = {**given, "model": file.model, "max_tokens": file.max_tokens}
+    return file, make_call(as_given, whole)
+
+
+def _tell_ids(file: RequestFile) -> None:
+    """Write down which custom_ids were replaced, and say so."""
+    if file.fixed:
+        path = file.write_map()
+        terminal.say(f"{len(file.fixed):,} custom_ids are others now: {path}")
+
+
 def _template(text: str | None, path: Path | None) -> str:
     if (text is None) == (path is None):
-        msg = "Give the prompt as --template TEXT or as --template-file FILE, one of the two."
+        msg = (
+            "Give the prompt as --template TEXT or as --template-file FILE, one of the two. "
+            "Only a .jsonl file of requests needs none."
+        )
         raise InputError(msg)
     if path is None:
         return str(text)

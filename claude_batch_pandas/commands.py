@@ -98,7 +98,8 @@ def results(
         exports.export(rows, output)
         left = run.report().statuses.get(RowStatus.PROCESSING, 0)
     else:
-        left = run.progress.requests - terminal.write(listing.result_lines(run_id), output)
+        lines, count = listing.result_lines(run_id)
+        left = count - terminal.write(lines, output)
     if left:
         terminal.say(f"{left:,} requests of run {run_id} have no result here yet.")
     judge(run, strict=strict)

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from claude_batch_pandas import frames, requests, session
+from claude_batch_pandas import requests, session
 from claude_batch_pandas.calls import Call, outlook_of, recipe_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.engine import Engine
@@ -16,7 +16,7 @@ from claude_batch_pandas.estimates import Counted, Estimate, Rate, Sample, estim
 from claude_batch_pandas.exceptions import APIError, CredentialsError
 from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.planning import CANARY_ROWS, Live
-from claude_batch_pandas.preparing import prepare
+from claude_batch_pandas.preparing import check_output, prepare
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.scopes import find_scope, known_scope
 from claude_batch_pandas.settings import options
@@ -34,7 +34,7 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
 
     Parameters
     ----------
-    data : pandas.DataFrame or pandas.Series
+    data : pandas.DataFrame, pandas.Series or RequestFile
     call : Call
     offline : bool
         Ask nobody anything, not even to count tokens.
@@ -50,7 +50,7 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
         call = replace(call, upload=False, reuse=False)  # it weighs the same, and sends no file
     recipe = recipe_of(call)
     check_shard_size(call.shard_size)
-    frames.check_output(data, recipe.output, replace=call.replace)
+    check_output(data, recipe.output, replace=call.replace)
     engine = session.build_engine(call.client)
     history = None
     if recipe.history:

@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 
 from claude_batch_pandas.frames import STRING
+from claude_batch_pandas.requests import LEGAL_ID
 
 PARQUET = b"PAR1"  # begins a Parquet file
 PLAIN = frozenset({str, int, float, bool, type(None)})  # what JSON gives back as it was
+CUSTOM_ID = "custom_id"  # names an index whose labels are what requests are called
 POSITION = "position"  # names the index that stands in for one that could not be saved
 
 
@@ -73,8 +75,18 @@ def of_ids(names: Sequence[str | None], rows: int) -> pd.Index:
     """Return custom_ids as an index, or the positions while they are not known."""
     if not names:
         return pd.RangeIndex(rows, name=POSITION)
-    index: pd.Index = pd.Index(pd.array(list(names), dtype=STRING), name="custom_id")
+    index: pd.Index = pd.Index(pd.array(list(names), dtype=STRING), name=CUSTOM_ID)
     return index
+
+
+def names_of(index: pd.Index) -> list[str] | None:
+    """Return the custom_ids that rows came with, each once; None when they came with none."""
+    if index.name != CUSTOM_ID or index.hasnans or not index.is_unique:
+        return None
+    names = index.tolist()
+    return (
+        names if all(isinstance(name, str) and LEGAL_ID.fullmatch(name) for name in names) else None
+    )
 
 
 def _told(label: Any) -> str:

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def saved_index(record: RunRecord, engine: Engine) -> Any:
+    """Return the index of the rows that were sent, as the ledger knows it, or their positions."""
+    folder = engine.spool.folder(record.id)
+    if record.attached:
+        return indexes.of_ids(catalog.load_ids(folder, 0), record.rows)
+    path = folder / INDEX
+    data = read_sealed(path) if path.exists() else None
+    if data is None:
+        msg = (
+            f"The index of run {record.id} has labels that could not be saved, so its rows are "
+            "numbered by position here. Pass the frame, result(df), to have them joined to it."
+        )
+        warn(msg)
+    return indexes.load(data, record.rows)
+
+
 class Join:
     """The frames that one handle of a run knows.
 
@@ -45,20 +61,9 @@ class Join:
 
     def index(self, record: RunRecord) -> Any:
         """Return the index of the rows that were sent, saved or made up."""
-        folder = self._engine.spool.folder(record.id)
-        if record.attached:
-            return indexes.of_ids(catalog.load_ids(folder, 0), record.rows)
-        if self._labels is not None:
+        if self._labels is not None and not record.attached:
             return self._labels
-        path = folder / INDEX
-        data = read_sealed(path) if path.exists() else None
-        if data is None:
-            msg = (
-                f"The index of run {record.id} has labels that could not be saved, so its rows are "
-                "numbered by position here. Pass the frame, result(df), to have them joined to it."
-            )
-            warn(msg)
-        return indexes.load(data, record.rows)
+        return saved_index(record, self._engine)
 
     def by_position(self, record: RunRecord, df: Any, rows: Sequence[Result]) -> pd.DataFrame:
         """Return the answers beside the very frame that was sent; without one, on its index."""

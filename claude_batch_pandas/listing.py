@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from claude_batch_pandas import deadlines, frames, session, verifying
 from claude_batch_pandas.collecting import COUNTED
+from claude_batch_pandas.indexes import names_of
+from claude_batch_pandas.joining import saved_index
 from claude_batch_pandas.raws import raw_lines
-from claude_batch_pandas.records import RunRecord, Shard
+from claude_batch_pandas.records import RunRecord, RunState, Shard
 from claude_batch_pandas.session import build_engine, ledger_home
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.tracebacks import warn
@@ -102,15 +104,25 @@ def batches(limit: int | None = None, *, client: anthropic.Anthropic | None = No
     return frames.table(rows, BATCHES)
 
 
-def result_lines(run_id: str) -> Iterator[bytes]:
-    r"""Return the results of a run that are here as the API gave them: JSON lines with their ``\n``.
+def result_lines(run_id: str) -> tuple[Iterator[bytes], int]:
+    r"""Return the results of a run that are here as the API gave them, and how many there will be.
+
+    JSON lines with their ``\n``. Where the rows have custom_ids of their own, as those of a file of
+    requests, there is a line for each of them, under that.
 
     Raises
     ------
     RunNotFoundError
     """
     engine = build_engine(None)
-    return raw_lines(engine.store.run(run_id), engine)
+    record = engine.store.run(run_id)
+    if record.attached or record.state is RunState.PURGED:
+        return raw_lines(record, engine), record.requests
+    names = names_of(saved_index(record, engine))
+    rows = engine.reader().map(record.id).rows
+    if names is None or len(names) != len(rows):  # with votes, a row has several
+        return raw_lines(record, engine), record.requests
+    return raw_lines(record, engine, names), int((rows >= 0).sum())
 
 
 def verify() -> pd.DataFrame:

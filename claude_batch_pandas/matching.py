@@ -16,12 +16,11 @@ from claude_batch_pandas.answers import Answers
 from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
-from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.knowledge import Knowledge
 from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.records import RowStatus, RunRecord, RunState
 from claude_batch_pandas.rendered import Reason, Rendered
-from claude_batch_pandas.rendering import Recipe, Renderer
+from claude_batch_pandas.rendering import Recipe, Renders
 from claude_batch_pandas.requests import DIGEST_SIZE
 from claude_batch_pandas.results import UNREADABLE, Result
 from claude_batch_pandas.slots import History
@@ -168,7 +167,7 @@ def history_of(df: Any, recipe: Recipe, engine: Engine) -> tuple[History | None,
 
 
 def match(
-    renderer: Renderer | FunctionRenderer,
+    renderer: Renders,
     requests: Mapping[bytes, int],
     size: int,
     stranger: Reason,
@@ -177,7 +176,7 @@ def match(
 
     Parameters
     ----------
-    renderer : Renderer or FunctionRenderer
+    renderer : Renders
         Over the frame.
     requests : mapping of bytes to int
         Content hash -> unique request.

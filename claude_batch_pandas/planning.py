@@ -22,10 +22,9 @@ from claude_batch_pandas import catalog, requests, weights
 from claude_batch_pandas.catalog import OWN, Place
 from claude_batch_pandas.estimates import Outlook, dump
 from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.records import RunRecord, Scope, Shard
 from claude_batch_pandas.rendered import Reason, Rendered
-from claude_batch_pandas.rendering import Renderer
+from claude_batch_pandas.rendering import Renders
 from claude_batch_pandas.requests import MAX_REQUESTS
 from claude_batch_pandas.shapes import firsts
 from claude_batch_pandas.sharding import (
@@ -109,7 +108,7 @@ class Planner:
 
     Parameters
     ----------
-    renderer : Renderer or FunctionRenderer
+    renderer : Renders
     blocks : iterable of Rendered
         The renderer's, every row once.
     spool : Spool
@@ -132,7 +131,7 @@ class Planner:
         What the estimate of the run has to know.
     """
 
-    renderer: Renderer | FunctionRenderer
+    renderer: Renders
     blocks: Iterable[Rendered]
     spool: Spool
     record: RunRecord

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ NONE = -1
 ANSWERED = "succeeded"  # the only type of result that holds an answer
 
 
-def raw_lines(record: RunRecord, engine: Engine) -> Iterator[bytes]:
+def raw_lines(
+    record: RunRecord, engine: Engine, names: Sequence[str] | None = None
+) -> Iterator[bytes]:
     r"""Yield the result lines that a run's rows came to, each with its ``\n``.
 
     One for every request whose result is here, those that other runs asked first included: that of
@@ -30,6 +33,9 @@ def raw_lines(record: RunRecord, engine: Engine) -> Iterator[bytes]:
     ----------
     record : RunRecord
     engine : Engine
+    names : sequence of str, optional
+        What each row is called in place of the custom_id that its request was sent under; there is
+        a line for every row then.
 
     Raises
     ------
@@ -37,16 +43,27 @@ def raw_lines(record: RunRecord, engine: Engine) -> Iterator[bytes]:
         When a results file was changed.
     """
     reader = engine.reader()
-    references = reader.map(record.id).references
+    asked = reader.map(record.id)
+    rows = None if names is None else Inverse(asked.rows)
     for source, run_id in enumerate((record.id, *record.sources)):
-        wanted = references[references[:, 0] == source, 1]
-        if len(wanted):
-            yield from _of_run(engine.store.run(run_id), engine, reader, wanted)
+        requests = np.flatnonzero(asked.references[:, 0] == source)
+        if not len(requests):
+            continue
+        ordinals = asked.references[requests, 1]
+        request_of = Inverse(ordinals)
+        for ordinal, name, line in _of_run(engine.store.run(run_id), engine, reader, ordinals):
+            if names is None or rows is None:
+                yield line + b"\n"
+                continue
+            for at in request_of.of(ordinal):
+                for row in rows.of(requests[at]):
+                    yield _renamed(line, name, names[row])
 
 
 def _of_run(
     record: RunRecord, engine: Engine, reader: Reader, wanted: npt.NDArray[np.uint32]
-) -> Iterator[bytes]:
+) -> Iterator[tuple[int, str, bytes]]:
+    """Yield the ordinal, the custom_id and the line of each request that is wanted."""
     shards = [
         shard for shard in engine.store.shards(record.id) if shard.state is ShardState.COLLECTED
     ]
@@ -58,11 +75,37 @@ def _of_run(
     for shard in shards:
         if not (best == shard.number).any():
             continue
+        place = reader.places(record, shard)
         names = _names(record, shard, reader, best == shard.number)
         for line in lines_of(read_blocks(paths[shard.number])):
             tag = next(chain.from_iterable(read_tags([line])), None)
             if tag is not None and tag[0] in names:
-                yield line + b"\n"
+                yield place(tag[0]), tag[0], line
+
+
+class Inverse:
+    """Where each value stands in an array.
+
+    Parameters
+    ----------
+    values : numpy.ndarray of int
+        Below its length or so; negative ones are not asked for.
+    """
+
+    def __init__(self, values: npt.NDArray[Any]) -> None:
+        self._order = np.argsort(values, kind="stable")
+        last = int(values.max()) if len(values) else -1
+        self._bounds = np.searchsorted(values[self._order], np.arange(last + 2))
+
+    def of(self, value: int) -> list[int]:
+        """Return the positions of a value that is there."""
+        found: list[int] = self._order[self._bounds[value] : self._bounds[value + 1]].tolist()
+        return found
+
+
+def _renamed(line: bytes, name: str, custom_id: str) -> bytes:
+    """Return a line under another custom_id; quotes within its texts are escaped, so none is hit."""
+    return line.replace(b'"%b"' % name.encode(), b'"%b"' % custom_id.encode(), 1) + b"\n"
 
 
 def _best(

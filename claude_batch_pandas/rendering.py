@@ -48,19 +48,23 @@ class Block(Protocol):
         """Which cells are missing, for columns that have gaps here."""
 
 
-class Source(Protocol):
-    """A frame of any kind, as the engine reads it: by column and block."""
+class Rows(Protocol):
+    """What is asked about."""
 
     @property
     def names(self) -> list[str]:
         """What a template may name."""
 
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+
+class Source(Rows, Protocol):
+    """A frame of any kind, as the engine reads it: by column and block."""
+
     @property
     def ambiguous(self) -> frozenset[str]:
         """Names that several columns have."""
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
 
     def check(self, columns: Sequence[str]) -> None:
         """Refuse columns that are missing or stand twice."""
@@ -72,6 +76,40 @@ class Source(Protocol):
 
 
 Know = Callable[[str], Abilities]
+
+
+class Renders(Protocol):
+    """What makes the requests of one run: a `Renderer`, or one like it."""
+
+    @property
+    def source(self) -> Rows:
+        """What is asked about."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is asked of every row."""
+
+    @property
+    def head(self) -> bytes:
+        """What the params of every request begin with."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """What it is known to read of a row."""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every row asks the same."""
+
+    @property
+    def remark(self) -> str:
+        """What to tell about the rows once they are rendered; often empty."""
+
+    def holds(self, size: int) -> bool:
+        """Tell whether a request of that many bytes may fit the model's window."""
+
+    def blocks(self, size: int = BLOCK) -> Iterator[Rendered]:
+        """Yield, block by block, the request of each row or the reason why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from claude_batch_pandas.slots import Column
 from claude_batch_pandas.templates import Prompt, Slot, Text, slots_in
 
 CUSTOM_ID = re.compile(rb"([0-9a-f]{16})-([0-9]{2})-([0-9]{8})-([0-9a-f]{16})")
+LEGAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what the API takes as a custom_id
 DIGEST_SIZE = 16  # bytes of SHA-256 that identify a request; 2**-128 is never by chance
 HASH_SIZE = 16  # hex digits of it that stand in a custom_id
 MAX_ATTEMPTS = 99  # what two digits hold

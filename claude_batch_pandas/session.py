@@ -37,18 +37,17 @@ from claude_batch_pandas.displays import hook_for
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
 from claude_batch_pandas.folders import place_warning
-from claude_batch_pandas.functions import FunctionRenderer
 from claude_batch_pandas.handles import Run
 from claude_batch_pandas.knowledge import Knowledge
 from claude_batch_pandas.loops import patch_warning
 from claude_batch_pandas.matching import history_of
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.planning import INDEX, Draft, Live, Planner
-from claude_batch_pandas.preparing import prepare
+from claude_batch_pandas.preparing import check_output, index_of, prepare
 from claude_batch_pandas.records import RunRecord, RunState, Scope, ShardState
 from claude_batch_pandas.refusals import LONG
 from claude_batch_pandas.rendered import Rendered
-from claude_batch_pandas.rendering import AT, Know, Recipe, Renderer
+from claude_batch_pandas.rendering import AT, Know, Recipe, Renders
 from claude_batch_pandas.report import Preview
 from claude_batch_pandas.scopes import find_scope
 from claude_batch_pandas.settings import options
@@ -77,11 +76,11 @@ _SALT = secrets.token_bytes(32)
 
 
 def submit(data: Any, call: Call, live: Live | None = None) -> Run:
-    """Plan a call over a frame or Series, begin to send it, and return at once.
+    """Plan a call over rows, begin to send it, and return at once.
 
     Parameters
     ----------
-    data : pandas.DataFrame or pandas.Series
+    data : pandas.DataFrame, pandas.Series or RequestFile
     call : Call
     live : Live, optional
         What is asked at the live price. Default: a canary, as the call says.
@@ -92,7 +91,8 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
     _remark(renderer)
     engine = desk.engine()
     record = record_of(recipe, call, engine.clock.now())
-    index = indexes.dump(data.index)
+    labels = index_of(data)
+    index = indexes.dump(labels)
     with locks.held(engine.store.home / locks.PLANNING):
         engine.spool.sweep({run.id for run in engine.store.runs()})
         planner = Planner(
@@ -103,7 +103,7 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
             lambda: look_up(engine, reuse=call.reuse),
             call.shard_size,
             engine.max_in_flight,
-            indexes.digest(data.index),
+            indexes.digest(labels),
             live or live_of(call),
             engine.store.has_passed,
             outlook_of(recipe, call),
@@ -114,16 +114,14 @@ def submit(data: Any, call: Call, live: Live | None = None) -> Run:
         warn(words)
     if renderer.remark:
         warn(renderer.remark)
-    run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=data.index)
+    run = Run(run_id, engine, crew, lambda: hook_for(call.progress), recipe, index=labels)
     return run.start()
 
 
-def _ready(
-    data: Any, call: Call, desk: _Desk
-) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], int]:
+def _ready(data: Any, call: Call, desk: _Desk) -> tuple[Renders, Iterator[Rendered], int]:
     """Return what renders a call, its blocks, and how much they ask: nothing when it is 0."""
     recipe = recipe_of(call)  # what is wrong with it by the shipped table is told of at once
-    frames.check_output(data, recipe.output, replace=call.replace)
+    check_output(data, recipe.output, replace=call.replace)
     check_shard_size(call.shard_size)
     hook_for(call.progress)  # a wrong one is told of before anything is sent
     know = _Knowing()
@@ -149,7 +147,7 @@ class _Knowing:
         return self.know(model)
 
 
-def _remark(renderer: Renderer | FunctionRenderer) -> None:
+def _remark(renderer: Renders) -> None:
     """Warn of what is odd about a call."""
     if renderer.is_constant:
         warn(
@@ -208,7 +206,7 @@ class _Desk:
 
 def _prepared(
     data: Any, recipe: Recipe, desk: _Desk, know: Know
-) -> tuple[Renderer | FunctionRenderer, Iterator[Rendered], int]:
+) -> tuple[Renders, Iterator[Rendered], int]:
     """Return what renders the rows, its blocks, and how much they ask."""
     history = None
     if recipe.history:
@@ -320,7 +318,7 @@ def ledger_home() -> Path:
     return home
 
 
-def _refuse_own_output(renderer: Renderer | FunctionRenderer, output: Output) -> None:
+def _refuse_own_output(renderer: Renders, output: Output) -> None:
     """Refuse to rewrite a column that the template reads: a rerun would ask about the answers."""
     read = [name for name in output.columns if name in renderer.columns]
     if read:

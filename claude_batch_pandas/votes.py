@@ -21,7 +21,7 @@ def replicated(block: Rendered, votes: int) -> Rendered:
     if votes == 1:
         return block
     digests = [
-        None if digest is None else _replica(digest, k)
+        None if digest is None else replica(digest, k)
         for digest in block.digests
         for k in range(votes)
     ]
@@ -30,7 +30,8 @@ def replicated(block: Rendered, votes: int) -> Rendered:
     return Rendered(tails, digests, reasons)
 
 
-def _replica(digest: bytes, k: int) -> bytes:
+def replica(digest: bytes, k: int) -> bytes:
+    """Return the content hash of a request that is asked once more, for the k-th time."""
     if k == 0:
         return digest
     return hashlib.sha256(b"%b replica %d" % (digest, k)).digest()[:DIGEST_SIZE]

@@ -339,7 +339,7 @@ def test_the_readme_s_commands_work(
     for line in lines:
         if "--install-completion" not in line:
             said(capsys, *line[1:])
-    assert len(done) == 13
+    assert len(done) == 14
     assert (tmp_path / "intent.jsonl").read_bytes().count(b"\n") == len(ROWS)
 
 
