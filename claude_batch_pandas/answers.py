@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -106,31 +107,43 @@ class Reader:
         known = self.outputs.get(record.id)
         return known or replace(self.recipe(record.id).output, name=record.output)
 
-    def of_requests(self, record: RunRecord) -> Answers:
-        """Return one answer per unique request of a run, wherever it was sent, as it fits."""
-        found = self._raw(record)
+    def of_requests(self, record: RunRecord, wanted: AbstractSet[int] | None = None) -> Answers:
+        """Return one answer per unique request of a run, wherever it was sent, as it fits.
+
+        Parameters
+        ----------
+        record : RunRecord
+        wanted : set of int, optional
+            The requests whose answers are read; of the others, nothing true is said.
+        """
+        found = self._raw(record, wanted)
         output = self.output(record)
         if output.schema is None:
             return found
-        return found._replace(results=[output.read(result) for result in found.results])
+        for i in range(len(found.results)) if wanted is None else wanted:
+            found.results[i] = output.read(found.results[i])
+        return found
 
-    def _raw(self, record: RunRecord) -> Answers:
+    def _raw(self, record: RunRecord, wanted: AbstractSet[int] | None) -> Answers:
         """Return one answer per unique request of a run, whatever it should be."""
         references = self.map(record.id).references
         if not record.sources:
-            return self._own(record.id)
+            return self._own(record.id, wanted)
         answers = _unknown(len(references))
         replaced: Sequence[Result] = ()
         for source, run_id in enumerate((record.id, *record.sources)):
             at = (references[:, 0] == source).nonzero()[0].tolist()
+            if wanted is not None:
+                at = [i for i in at if i in wanted]
             if self._is_purged(run_id):
                 gone = Result(RowStatus.ERRORED, error=f"its answer was purged with run {run_id}")
                 for i in at:
                     answers.results[i] = gone
             elif at:
-                known = self._own(run_id)
+                ordinals = references[at, 1].tolist()
+                known = self._own(run_id, None if wanted is None else frozenset(ordinals))
                 replaced = known.replaced if run_id == record.id else replaced
-                for i, ordinal in zip(at, references[at, 1].tolist(), strict=True):
+                for i, ordinal in zip(at, ordinals, strict=True):
                     answers.results[i] = known.results[ordinal]
                     answers.origins[i] = known.origins[ordinal]
         return answers._replace(replaced=replaced)
@@ -205,13 +218,17 @@ class Reader:
     def _is_purged(self, run_id: str) -> bool:
         return self.store.run(run_id).state is RunState.PURGED
 
-    def _own(self, run_id: str) -> Answers:
+    def _own(self, run_id: str, wanted: AbstractSet[int] | None) -> Answers:
         """Return the answers of a run's own requests by ordinal, the latest attempt's."""
         record = self.store.run(run_id)
         results, origins, _ = _unknown(len(self.map(run_id).own))
         replaced: list[Result] = []
         for shard in self.store.shards(run_id):
             ordinals = catalog.load_ordinals(self.spool.folder(run_id), shard.number)
+            if wanted is not None:
+                ordinals = [i for i in ordinals if i in wanted]
+                if not ordinals:
+                    continue  # nor is its file read
             if shard.state is ShardState.WITHDRAWN:
                 # An earlier attempt's result stands when this one was never sent.
                 ordinals = [i for i in ordinals if results[i] is UNKNOWN]
@@ -222,7 +239,7 @@ class Reader:
             for i in ordinals:
                 origins[i] = _again(origins[i], first, before[i]) if i in before else first
             if shard.state is ShardState.COLLECTED:
-                self._collected(record, shard, ordinals, results)
+                self._collected(record, shard, ordinals, results, wanted)
                 replaced += [_displaced(results, i, earlier) for i, earlier in before.items()]
                 for i, earlier in before.items():
                     if results[i] is earlier:  # it stands, and so does where it is
@@ -235,14 +252,20 @@ class Reader:
         return Answers(results, origins, replaced)
 
     def _collected(
-        self, record: RunRecord, shard: Shard, ordinals: Sequence[int], results: list[Result]
+        self,
+        record: RunRecord,
+        shard: Shard,
+        ordinals: Sequence[int],
+        results: list[Result],
+        wanted: AbstractSet[int] | None,
     ) -> None:
         blocks = read(read_line_blocks(self.checked(shard)))
         place = self.places(record, shard)
         if shard.complete:  # verified: every custom_id is ours and stands once
-            for block in blocks:
-                for name, result in block:
-                    results[place(name)] = result
+            for name, result in (item for block in blocks for item in block):
+                i = place(name)
+                if wanted is None or i in wanted:
+                    results[i] = result
             return
         for i in ordinals:
             results[i] = LOST

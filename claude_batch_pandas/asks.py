@@ -52,12 +52,12 @@ def build(
     """Write the requests of a file of rows as JSONL that the API takes; nothing is sent."""
     from claude_batch_pandas.building import request_lines
     from claude_batch_pandas.calls import make_call
-    from claude_batch_pandas.datafiles import read_rows
+    from claude_batch_pandas.datafiles import read_chunks
 
     asked = _template(template, template_file)
     call = make_call(asked, {"system": system, "model": model, "max_tokens": max_tokens})
     left_out: Counter[str] = Counter()
-    terminal.write(request_lines(read_rows(data), call, left_out), output)
+    terminal.write(request_lines(read_chunks(data), call, left_out), output)
     for why, count in left_out.most_common():
         terminal.say(f"{count:,} rows are left out, {why}")
 

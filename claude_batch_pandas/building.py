@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from claude_batch_pandas import frames
 from claude_batch_pandas.calls import Call, recipe_of
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.rendering import AT
 
-ROW_ID = b'{"custom_id":"row-%d","params":'
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW_NAME = "row-%d"  # what a row's request is called, by its position
+ROW_ID = b'{"custom_id":"%b","params":'
 
 
-def request_lines(data: Any, call: Call, left_out: Counter[str]) -> Iterator[bytes]:
+def request_lines(
+    chunks: Iterable[pd.DataFrame], call: Call, left_out: Counter[str]
+) -> Iterator[bytes]:
     r"""Yield what each row of a call asks, as a line of JSON with its ``\n``.
 
     Parameters
     ----------
-    data : pandas.DataFrame or pandas.Series
+    chunks : iterable of pandas.DataFrame
+        The rows in order.
     call : Call
     left_out : Counter of str
         Why rows ask nothing, and how many; filled while lines are taken.
@@ -34,13 +40,17 @@ def request_lines(data: Any, call: Call, left_out: Counter[str]) -> Iterator[byt
     if recipe.output.votes > 1 or recipe.history or call.upload:
         msg = "votes, history and uploads are for runs; requests that are only built have none."
         raise InputError(msg)
-    renderer = prepare(frames.as_frame(data), recipe)
-    position = 0
-    for block in renderer.blocks():
-        for i, tail in enumerate(block.tails, start=position):
-            if tail is None or i - position in block.reasons:
-                status, why = block.reasons[i - position]
-                left_out[f"{status}: {why.removesuffix(AT.format(i))}"] += 1
-            else:
-                yield b"%b%b%b}\n" % (ROW_ID % i, renderer.head, tail)
-        position += len(block)
+    rows = 0  # before this chunk
+    for chunk in chunks:
+        renderer = prepare(chunk, recipe)
+        position = 0
+        for block in renderer.blocks():
+            for i, tail in enumerate(block.tails):
+                if tail is None or i in block.reasons:
+                    status, why = block.reasons[i]
+                    left_out[f"{status}: {why.removesuffix(AT.format(position + i))}"] += 1
+                else:
+                    name = ROW_ID % (ROW_NAME % (rows + position + i)).encode()
+                    yield b"%b%b%b}\n" % (name, renderer.head, tail)
+            position += len(block)
+        rows += len(chunk)

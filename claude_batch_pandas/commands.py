@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +87,7 @@ def results(
     FILE ends in .csv, .tsv or .parquet for a table of the answers; anything else is JSONL.
     """
     from claude_batch_pandas import listing
-    from claude_batch_pandas.datafiles import read_rows
+    from claude_batch_pandas.datafiles import read_chunks
 
     run = _run(run_id, "none")
     is_table = output is not None and output.suffix in exports.SUFFIXES
@@ -94,9 +95,10 @@ def results(
         msg = "--join needs --output, a .csv, .tsv or .parquet file."
         raise InputError(msg)
     if output is not None and is_table:
-        rows = run.columns() if join is None else run.result(read_rows(join), partial=True)
-        exports.export(rows, output)
-        left = run.report().statuses.get(RowStatus.PROCESSING, 0)
+        statuses: Counter[str] = Counter()
+        chunks = None if join is None else read_chunks(join)
+        exports.export_chunks(listing.tables(run, chunks, statuses), output)
+        left = statuses[RowStatus.PROCESSING]
     else:
         lines, count = listing.result_lines(run_id)
         left = count - terminal.write(lines, output)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.reading import documents
+
+CHUNK = 20_000  # rows
+# "007" is no 7, and "NA" may be a country: only an empty cell is missing.
+AS_TEXT: Any = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+Chunked = Callable[[Path, int], Iterator[pd.DataFrame]]
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -40,8 +48,48 @@ def read_rows(path: Path) -> pd.DataFrame:
     if read is None:
         msg = f"{path} is no file of rows. There are: {', '.join(READERS)}, and folders of texts."
         raise InputError(msg)
-    try:
+    with _told(path):
         return read(path)
+
+
+def read_chunks(path: Path, rows: int = CHUNK) -> Iterator[pd.DataFrame]:
+    """Yield a file of rows in order, some rows at a time, each with an index from 0.
+
+    Where the format allows (CSV, TSV, JSONL, Parquet), no more of it is held than that.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_rows`.
+    rows : int
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or it is not what its name says.
+    """
+    read = CHUNKED.get(path.suffix.lower())
+    if read is None or path.is_dir():
+        whole = read_rows(path)
+        yield from (whole.iloc[i : i + rows] for i in range(0, len(whole), rows))
+        return
+    chunks, count = read(path, rows), 0
+    while True:
+        with _told(path):
+            chunk = next(chunks, None)
+        if chunk is None:
+            break
+        count += 1
+        yield chunk.reset_index(drop=True)
+    if not count:  # its columns, at least
+        yield read_rows(path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tell what is wrong with a file as it is read."""
+    try:
+        yield
     except InputError:
         raise
     except FileNotFoundError:
@@ -51,13 +99,19 @@ def read_rows(path: Path) -> pd.DataFrame:
     except (ValueError, ImportError) as error:  # of pandas, whatever the format; Unicode's, too
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"{path} is not what its name says: {told}."
+    else:
+        return
     raise InputError(msg)
 
 
 def _texts(separator: str) -> Callable[[Path], pd.DataFrame]:
-    def read(path: Path) -> pd.DataFrame:
-        # "007" is no 7, and "NA" may be a country: only an empty cell is missing.
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
+    return lambda path: pd.read_csv(path, sep=separator, **AS_TEXT)
+
+
+def _text_chunks(separator: str) -> Chunked:
+    def read(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+        with pd.read_csv(path, sep=separator, chunksize=rows, **AS_TEXT) as chunks:
+            yield from chunks
 
     return read
 
@@ -67,15 +121,30 @@ def _json(path: Path) -> pd.DataFrame:
 
 
 def _json_lines(path: Path) -> pd.DataFrame:
-    rows = []
+    return _frame(list(_parsed(path)), path)
+
+
+def _json_line_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+    parsed = _parsed(path)
+    while part := list(islice(parsed, rows)):
+        yield _frame(part, path)
+
+
+def _parsed(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             try:
-                rows += [json.loads(line)] if line.strip() else []
+                if line.strip():
+                    yield json.loads(line)
             except ValueError as error:
                 msg = f"line {number} is no JSON ({error})"
                 raise ValueError(msg) from None
-    return _frame(rows, path)
+
+
+def _parquet_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=rows):
+            yield batch.to_pandas()
 
 
 def _frame(rows: Any, path: Path) -> pd.DataFrame:
@@ -104,4 +173,10 @@ READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
     ".jsonl": _json_lines,
     ".parquet": pd.read_parquet,
     ".py": _script,
+}
+CHUNKED: Mapping[str, Chunked] = {
+    ".csv": _text_chunks(","),
+    ".tsv": _text_chunks("\t"),
+    ".jsonl": _json_line_chunks,
+    ".parquet": _parquet_chunks,
 }

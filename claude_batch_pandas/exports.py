@@ -6,15 +6,18 @@ cell of a stranger, can begin so. The file is written beside its place and renam
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.spool import Writing
@@ -85,6 +88,87 @@ def export(df: Any, path: str | PathLike[str], *, formulas: bool = False) -> Pat
     return place
 
 
+def export_chunks(chunks: Iterable[pd.DataFrame], path: str | PathLike[str]) -> int:
+    """Write frames of the same columns into one file, one below the other, as `export` does.
+
+    Parameters
+    ----------
+    chunks : iterable of pandas.DataFrame
+    path : str or path
+
+    Returns
+    -------
+    int
+        How many rows were written.
+
+    Raises
+    ------
+    InputError, LedgerError
+        What was there stays then.
+    """
+    place = _place(path)
+    suffix, rows = place.suffix.lower(), 0
+    with Writing(place) as file, contextlib.ExitStack() as whole:
+        table: Any = None
+        for chunk in chunks:
+            try:
+                if suffix != ".parquet":
+                    file.write(_encode(chunk, suffix, formulas=False, is_first=not rows))
+                else:
+                    if table is None:
+                        table = whole.enter_context(_Table(file, chunk))
+                    table.add(chunk)
+            except (ValueError, TypeError, NotImplementedError) as error:  # also Arrow's
+                msg = f"The rows cannot be written as {place.suffix}: {error}"
+                raise InputError(msg) from error
+            rows += len(chunk)
+        whole.close()
+        file.keep()
+    return rows
+
+
+class _Table:
+    """A Parquet file that grows; its columns have the types of the first frame."""
+
+    def __init__(self, file: Writing, frame: pd.DataFrame) -> None:
+        schema = pa.Schema.from_pandas(frame, preserve_index=_kept(frame.index))
+        self._writer = pq.ParquetWriter(pa.PythonFile(_Sink(file), "w"), schema)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Write some more rows."""
+        is_kept = _kept(frame.index)
+        table = pa.Table.from_pandas(frame, schema=self._writer.schema, preserve_index=is_kept)
+        self._writer.write_table(table)
+
+
+class _Sink(io.RawIOBase):
+    """A file on its way, as Arrow writes to files."""
+
+    def __init__(self, file: Writing) -> None:
+        self._out = file
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._out.size
+
+    def write(self, data: Any) -> int:
+        self._out.write(bytes(data))
+        return len(data)
+
+
+def _kept(index: pd.Index) -> bool | None:
+    """Return whether Arrow keeps an index as a column, in its own words."""
+    return False if _is_default(index) else None
+
+
 def _place(path: Any) -> Path:
     try:
         place = Path(fspath(path)).expanduser()
@@ -100,7 +184,7 @@ def _place(path: Any) -> Path:
     return place
 
 
-def _encode(frame: pd.DataFrame, suffix: str, *, formulas: bool) -> bytes:
+def _encode(frame: pd.DataFrame, suffix: str, *, formulas: bool, is_first: bool = True) -> bytes:
     if suffix == ".parquet":
         buffer = io.BytesIO()
         frame.to_parquet(buffer)
@@ -111,6 +195,7 @@ def _encode(frame: pd.DataFrame, suffix: str, *, formulas: bool) -> bytes:
     text = frame.to_csv(
         sep=SEPARATORS[suffix],
         index=not _is_default(frame.index),
+        header=is_first,
         quoting=csv.QUOTE_NONNUMERIC,
         lineterminator="\n",
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from claude_batch_pandas import deadlines, frames, session, verifying
+from claude_batch_pandas import chunked, deadlines, frames, session, verifying
 from claude_batch_pandas.collecting import COUNTED
 from claude_batch_pandas.indexes import names_of
 from claude_batch_pandas.joining import saved_index
@@ -19,6 +20,8 @@ from claude_batch_pandas.tracebacks import warn
 if TYPE_CHECKING:
     import anthropic
     import pandas as pd
+
+    from claude_batch_pandas.handles import Run
 
 LISTED = {
     "id": "text",
@@ -102,6 +105,35 @@ def batches(limit: int | None = None, *, client: anthropic.Anthropic | None = No
         for batch in found
     ]
     return frames.table(rows, BATCHES)
+
+
+def tables(
+    run: Run, chunks: Iterable[pd.DataFrame] | None, statuses: Counter[str]
+) -> Iterator[pd.DataFrame]:
+    """Yield the answers of a run as they are here, as frames one below the other.
+
+    Parameters
+    ----------
+    run : Run
+    chunks : iterable of pandas.DataFrame, optional
+        The rows of a file, beside which the answers stand. Default: those that were sent.
+    statuses : Counter of str
+        How many rows have which; filled while frames are taken.
+
+    Raises
+    ------
+    InputError, LedgerError
+        When the run's answers are gone, or it cannot be joined to the rows.
+    ChangedFrameError
+        After the last frame, when no row asks what the run did.
+    """
+    whole = run.progress.state is RunState.PURGED or chunks is None
+    engine = build_engine(None)
+    record = engine.store.run(run.id)
+    *_, status, _ = engine.reader().output(record).columns
+    for table in [run.columns()] if whole else chunked.joined(record, engine, chunks or ()):
+        statuses.update(table[status].tolist())
+        yield table
 
 
 def result_lines(run_id: str) -> tuple[Iterator[bytes], int]:

@@ -55,6 +55,13 @@ class Matched(NamedTuple):
     ballot: Ballot = repr
     digests: Mapping[int, bytes] = MappingProxyType({})  # whole content hashes by request
 
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Rows that ask what the run did not, that ask anything, all; and where the first is."""
+        votes, first = self.votes, next(iter(self.unasked), 0)
+        unasked = -(-len(self.unasked) // votes)
+        return unasked, self.asking // votes, len(self.places) // votes, first // votes
+
     def winners(self, answers: Sequence[Result]) -> list[int | Reason]:
         """Return the request of each row that gave its answer, or why it has none."""
         rows = [self.places[i : i + self.votes] for i in range(0, len(self.places), self.votes)]
@@ -90,6 +97,101 @@ def _says(answer: Result, winner: Result) -> bool:
     return (answer.status, answer.text, answer.value) == (winner.status, winner.text, winner.value)
 
 
+class Matcher:
+    """Finds the rows of frames among what one run asked.
+
+    Parameters
+    ----------
+    record : RunRecord
+    engine : Engine
+    asked : Recipe or None
+        What was asked of every row; None when only the ledger knows it.
+
+    Raises
+    ------
+    InputError
+        When what was asked is not known.
+    """
+
+    def __init__(self, record: RunRecord, engine: Engine, asked: Recipe | None) -> None:
+        self._record, self._engine = record, engine
+        self._recipe = asked or _kept_recipe(record, engine)
+        # Of an attached run that goes on: its custom_ids are seen in its results only.
+        self._is_early = record.attached and record.state is not RunState.ENDED
+        self._size = attaching.HASH_BYTES if record.attached else DIGEST_SIZE
+        digests = [] if self._is_early else engine.reader().map(record.id).all_digests
+        self._requests = {
+            digest[: self._size]: i
+            for i, digest in enumerate(digests)
+            if digest != attaching.NO_DIGEST
+        }
+        self._unread = 0  # results of which not even the custom_id could be read
+        if record.attached and not self._is_early:
+            self._unread = digests.count(attaching.NO_DIGEST) - _foreign(record, engine)
+
+    def find(self, df: Any) -> Matched:
+        """Find the rows of a frame or Series, whether or not any of them was asked."""
+        record, engine = self._record, self._engine
+        history, recipe = history_of(df, self._recipe, engine)
+        send = Uploads(lambda: engine, record.scope)
+        # What was sent was not refused, whatever is known of the model by now.
+        renderer = prepare(df, replace(recipe, force=True), send=send, history=history)
+        if self._is_early:
+            return match(renderer, {}, DIGEST_SIZE, Reason(RowStatus.PROCESSING, "no result yet"))
+        why = f"run {record.id} did not ask this: the row is new or was edited"
+        stranger = Reason(RowStatus.SKIPPED, why)
+        if self._unread:
+            stranger = Reason(RowStatus.ERRORED, UNREADABLE)
+        matched = match(renderer, self._requests, self._size, stranger)
+        if matched.unasked and not recipe.force:
+            know = Knowledge(lambda: engine, record.scope.origin)
+            checked = prepare(df, recipe, know, send, history)
+            matched = matched.refusing(checked.blocks())
+        return matched
+
+    def check(self, unasked: int, asking: int, rows: int, first: int) -> str:
+        """Return what to say about rows that the run did not ask; empty when there are none.
+
+        Parameters
+        ----------
+        unasked, asking, rows : int
+            Rows that ask what the run did not; that ask anything; all of them.
+        first : int
+            The position of the first one that the run did not ask.
+
+        Raises
+        ------
+        ChangedFrameError
+            When no row asks what the run did.
+        """
+        record = self._record
+        if not unasked or self._is_early:
+            return ""
+        if self._unread:
+            return (
+                f"{self._unread:,} results of run {record.id} cannot be read, and {unasked:,} of "
+                f"{rows:,} rows have none: they may have been paid. Asking them again may pay twice."
+            )
+        if not self._requests and record.attached:
+            msg = (
+                f"The custom_ids of run {record.id} are not ours, so they do not tell rows. Call "
+                f"claude_batch_pandas.run({record.id!r}).result() for a frame indexed by custom_id."
+            )
+            raise ChangedFrameError(msg)
+        if unasked == asking:
+            msg = (
+                f"No row of this frame asks what run {record.id} sent ({rows:,} rows here, "
+                f"{record.rows:,} there). Pass the frame that was sent, call result() without one, "
+                "or run the cell again: only what is new is sent."
+            )
+            raise ChangedFrameError(msg)
+        return (
+            f"{unasked:,} of {rows:,} rows ask what run {record.id} did not, the first at position "
+            f"{first}; they are skipped here. Run the cell again to ask them: only what is new is "
+            "sent."
+        )
+
+
 def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None) -> Matched:
     """Find the rows of a frame among what a run asked.
 
@@ -99,7 +201,7 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
     record : RunRecord
     engine : Engine
     asked : Recipe or None
-        What was asked of every row; None when only the ledger knows it.
+        As of a `Matcher`.
 
     Raises
     ------
@@ -108,30 +210,9 @@ def match_frame(df: Any, record: RunRecord, engine: Engine, asked: Recipe | None
     InputError
         When what was asked is not known.
     """
-    recipe = asked or _kept_recipe(record, engine)
-    history, recipe = history_of(df, recipe, engine)
-    send = Uploads(lambda: engine, record.scope)
-    # What was sent was not refused, whatever is known of the model by now.
-    renderer = prepare(df, replace(recipe, force=True), send=send, history=history)
-    if record.attached and record.state is not RunState.ENDED:
-        # Its custom_ids are seen in its results only.
-        return match(renderer, {}, DIGEST_SIZE, Reason(RowStatus.PROCESSING, "no result yet"))
-    size = attaching.HASH_BYTES if record.attached else DIGEST_SIZE
-    digests = engine.reader().map(record.id).all_digests
-    requests = {
-        digest[:size]: i for i, digest in enumerate(digests) if digest != attaching.NO_DIGEST
-    }
-    why = f"run {record.id} did not ask this: the row is new or was edited"
-    stranger = Reason(RowStatus.SKIPPED, why)
-    unread = digests.count(attaching.NO_DIGEST) - _foreign(record, engine) if record.attached else 0
-    if unread:  # it may be among those of which not even the custom_id could be read
-        stranger = Reason(RowStatus.ERRORED, UNREADABLE)
-    matched = match(renderer, requests, size, stranger)
-    if matched.unasked and not recipe.force:
-        know = Knowledge(lambda: engine, record.scope.origin)
-        checked = prepare(df, recipe, know, send, history)
-        matched = matched.refusing(checked.blocks())
-    return matched._replace(warning=_check(matched, record, len(requests), unread))
+    matcher = Matcher(record, engine, asked)
+    matched = matcher.find(df)
+    return matched._replace(warning=matcher.check(*matched.counts))
 
 
 def history_of(df: Any, recipe: Recipe, engine: Engine) -> tuple[History | None, Recipe]:
@@ -238,34 +319,3 @@ def _foreign(record: RunRecord, engine: Engine) -> int:
     """Return how many requests of an attached run have custom_ids that are not ours."""
     names = catalog.load_ids(engine.spool.folder(record.id), 0)
     return sum(name is not None and not attaching.known_hash(name) for name in names)
-
-
-def _check(matched: Matched, record: RunRecord, known: int, unread: int) -> str:
-    """Return what to say about rows that a run did not ask; refuse a frame that shares none."""
-    votes = matched.votes
-    strangers, rows = -(-len(matched.unasked) // votes), len(matched.places) // votes
-    if not strangers:
-        return ""
-    if unread:
-        return (
-            f"{unread:,} results of run {record.id} cannot be read, and {strangers:,} of {rows:,} "
-            "rows have none: they may have been paid. Asking them again may pay twice."
-        )
-    if not known:
-        msg = (
-            f"The custom_ids of run {record.id} are not ours, so they do not tell rows. Call "
-            f"claude_batch_pandas.run({record.id!r}).result() for a frame indexed by custom_id."
-        )
-        raise ChangedFrameError(msg)
-    if len(matched.unasked) == matched.asking:
-        msg = (
-            f"No row of this frame asks what run {record.id} sent ({rows:,} rows here, "
-            f"{record.rows:,} there). Pass the frame that was sent, call result() without one, or "
-            "run the cell again: only what is new is sent."
-        )
-        raise ChangedFrameError(msg)
-    return (
-        f"{strangers:,} of {rows:,} rows ask what run {record.id} did not, the first at position "
-        f"{matched.unasked[0] // votes}; they are skipped here. Run the cell again to ask them: only what "
-        "is new is sent."
-    )

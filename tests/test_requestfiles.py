@@ -42,7 +42,7 @@ def save(folder: Path, *lines: Any) -> Path:
 
 def answers(capsys: pytest.CaptureFixture[str], run_id: str) -> dict[str, Any]:
     """Return what the run says of each custom_id, as JSON lines."""
-    lines = [json.loads(one) for one in said(capsys, "results", run_id).splitlines()]
+    lines = [json.loads(one) for one in said(capsys, "results", run_id).encode().splitlines()]
     found = {one["custom_id"]: one["result"] for one in lines}
     assert len(found) == len(lines)
     return found
