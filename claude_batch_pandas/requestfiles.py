@@ -34,15 +34,6 @@ MAP_SUFFIX = ".ids.jsonl"
 FIX = "--fix-ids gives such lines other ids, and writes down which."
 
 
-class Request(NamedTuple):
-    """One line of a file."""
-
-    number: int  # of the line, from 1
-    custom_id: Any
-    params: Mapping[str, Any]
-    data: bytes  # its params as they are sent
-
-
 class NewId(NamedTuple):
     """A custom_id that the API does not take, or that stands twice, and what takes its place."""
 
@@ -91,13 +82,17 @@ class RequestFile:
         given: list[Any] = []
         numbers, hashes = array("I"), array("Q")
         encoder = WholeEncoder()
-        for request in self.requests():
+        for number, line in self.lines():
+            try:
+                custom_id, params = _parse(line)
+                data = _encoded(params, encoder)
+            except InputError as error:
+                raise InputError(self.at(number, str(error))) from None
             if not given:
-                self.model = str(request.params["model"])
-                self.max_tokens = int(request.params["max_tokens"])
-            given.append(request.custom_id)
-            numbers.append(request.number)
-            (digest,) = encoder.digests([request.data])
+                self.model, self.max_tokens = str(params["model"]), int(params["max_tokens"])
+            given.append(custom_id)
+            numbers.append(number)
+            (digest,) = encoder.digests([data])
             hashes.append(int.from_bytes((digest or b"")[:8]))
         if not given:
             msg = f"{self.path} holds no requests."
@@ -108,26 +103,31 @@ class RequestFile:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def requests(self) -> Iterator[Request]:
-        """Yield every request.
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield every line that is not empty, with its number from 1.
 
         Raises
         ------
         InputError
-            Also when the file is not what it was any more.
+            When the file cannot be read; and at its end, when it is not what it was any more.
         """
-        encoder = WholeEncoder()
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
-                    if line.strip(b" \t\r\n"):
-                        yield self._read(number, line, encoder)
+                    told = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                    if told.strip(b" \t\r\n"):
+                        yield number, told
         except OSError as error:
             msg = f"{self.path} cannot be read: {error.strerror or error}."
             raise InputError(msg) from None
         if _stamp(self.path) != self._stamp:
-            msg = f"{self.path} was changed while it was read. Nothing was sent; ask again."
-            raise InputError(msg)
+            raise self.changed()
+
+    def changed(self) -> InputError:
+        """Return what to say when the file is not what it was."""
+        return InputError(
+            f"{self.path} was changed while it was read. Nothing was sent; ask again."
+        )
 
     def again(self, position: int, digest: bytes) -> bytes:
         """Return the content hash of a request: who asks the same twice wants two answers."""
@@ -152,13 +152,6 @@ class RequestFile:
             msg = f"{path} cannot be written: {error.strerror or error}."
             raise InputError(msg) from None
         return path
-
-    def _read(self, number: int, line: bytes, encoder: WholeEncoder) -> Request:
-        try:
-            custom_id, params = _parse(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-            return Request(number, custom_id, params, _encoded(params, encoder))
-        except InputError as error:
-            raise InputError(self.at(number, str(error))) from None
 
     def at(self, number: int, why: str) -> str:
         """Return what is wrong with a line."""
@@ -220,13 +213,16 @@ class FileRenderer:
             For the first line that its model will refuse.
         """
         encoder, tails, start, held = WholeEncoder(), list[bytes](), 0, 0
-        for request in self.source.requests():
-            model = str(request.params["model"])
-            why = "" if self.recipe.force else refusal(request.params, self.know(model))
+        for number, line in self.source.lines():
+            try:
+                params = json.loads(line)["params"]
+            except (ValueError, LookupError, TypeError):  # it was right when it was checked
+                raise self.source.changed() from None
+            why = "" if self.recipe.force else refusal(params, self.know(str(params["model"])))
             if why:
-                raise InputError(self.source.at(request.number, why))
-            tails.append(request.data)
-            held += len(request.data)
+                raise InputError(self.source.at(number, why))
+            tails.append(encoder.encode(params))
+            held += len(tails[-1])
             if len(tails) == size or held >= BLOCK_BYTES:
                 yield self._block(tails, start, encoder)
                 start, held, tails = start + len(tails), 0, []
@@ -288,7 +284,7 @@ def _parse(line: bytes) -> tuple[Any, Mapping[str, Any]]:
     if "betas" in params:
         msg = "its params have betas, which are a header and no parameter"
         raise InputError(msg)
-    check_params(params)
+    check_params({name: params[name] for name in ("model", "max_tokens")})
     check_messages(params["messages"])
     if any(not text.strip() for text in texts_of(params["messages"])):
         msg = "a text of its messages is empty, which the API refuses"
@@ -297,7 +293,11 @@ def _parse(line: bytes) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _encoded(params: Mapping[str, Any], encoder: WholeEncoder) -> bytes:
-    data = encoder.encode(params)
+    try:
+        data = encoder.encode(params)
+    except (InputError, UnicodeEncodeError):
+        check_params(params)  # says which of them it is
+        raise
     if len(data) > LARGEST_PARAMS:
         msg = TOO_LARGE.format(len(data))
         raise InputError(msg)

@@ -111,7 +111,11 @@ def test_a_file_that_changes_is_not_sent(tmp_path: Path) -> None:
     file = RequestFile(path)
     save(tmp_path, line("b"), line("a"), line("c"))
     with pytest.raises(InputError, match=r"was changed while it was read\. Nothing was sent"):
-        list(file.requests())
+        list(file.lines())
+    path.write_bytes(b"{}")
+    recipe: Any = type("Recipe", (), {"force": True})
+    with pytest.raises(InputError, match=r"was changed while it was read\. Nothing was sent"):
+        list(requestfiles.FileRenderer(file, recipe).blocks())
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
