@@ -254,7 +254,7 @@ class TerminalBar:
                 file=self._stream,
                 desc=progress.run_id,
                 leave=False,
-                bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} shards [{postfix}]",
+                bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} shards{postfix}",
             )
         if self._bar is not None:
             self._bar.total = progress.shards
