@@ -91,6 +91,7 @@ PARTS: dict[str, tuple[Part, int]] = {  # and how many seeds are a long soak
         pytest_of("tests/test_caps.py", "tests/test_caps_kernels.py", "-k", "engines or kernels"),
         50,
     ),
+    "shell": (pytest_of("tests/test_shell_size.py"), 3),
     "flips": (pytest_of("tests/test_verifying.py", "-k", "no_byte"), 200),
     "properties": (pytest_of("tests/test_store_machine.py", "tests/test_every_frame.py"), 100),
     "fuzz": (fuzz, 60),
