@@ -8,6 +8,23 @@ import sys
 from pathlib import Path
 
 
+def test_the_race_is_run_by_all_three() -> None:
+    """In turns, over the same answers; a line of the table for each frame, and every phase."""
+    command = [sys.executable, "-m", "tests.benchmarks", "--rows", "300", "--rounds", "1"]
+    command += ["--shape", "L"]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+
+    assert done.stderr == ""
+    assert re.search(
+        r"^300 L, round 1: plain \d+\.\d\d s, ours \d+\.\d\d s, bare", done.stdout, re.MULTILINE
+    )
+    for phase in ("plain  join", "ours   results", "bare   render"):
+        assert re.search(rf"^  {phase} +\d.* CPU s, .* s, .* MB$", done.stdout, re.MULTILINE)
+    assert re.findall(r"^\| 300 \| ([SL]) \|", done.stdout, re.MULTILINE) == ["L"]
+    assert done.returncode == 0
+
+
 def test_the_import_is_measured_beside_that_of_pandas() -> None:
     """Both medians, their ratio and difference, the goal, and what was loaded too early."""
     command = [sys.executable, "-m", "tests.benchmarks", "import", "--rounds", "1"]
