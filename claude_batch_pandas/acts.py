@@ -13,6 +13,7 @@ from claude_batch_pandas.scopes import check_origin
 from claude_batch_pandas.tracebacks import warn
 from claude_batch_pandas.workers import Crew, Worker
 
+SEND_SECONDS = 60.0  # that `catch_up` takes at most
 LEAVE_SECONDS = 2.0  # for which `detach` waits; a worker that is sending leaves after that
 
 
@@ -74,6 +75,32 @@ class Acts:
         self._worker = None
         self._is_detached = True
         return self
+
+    def catch_up(self, timeout: float = SEND_SECONDS) -> int:
+        """Send what is planned, fetch what has ended, and leave the rest to the API.
+
+        Parameters
+        ----------
+        timeout : float, default 60
+            Seconds to take at most.
+
+        Returns
+        -------
+        int
+            How many shards are not sent yet.
+
+        Raises
+        ------
+        PausedError
+            When a person is needed.
+        """
+        worker = self._at_work()
+        worker.leave(timeout)
+        self._worker = None
+        self._is_detached = True
+        if worker.failure is not None:
+            raise worker.failure
+        return worker.planned()
 
     def retry(
         self,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from claude_batch_pandas.calls import Call
     from claude_batch_pandas.requestfiles import RequestFile
 
+FILES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet"})
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 Data = Annotated[
@@ -48,6 +50,7 @@ def build(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Default: standard output."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the requests of a file of rows as JSONL that the API takes; nothing is sent."""
     from claude_batch_pandas.building import request_lines
@@ -56,10 +59,15 @@ def build(
 
     asked = _template(template, template_file)
     call = make_call(asked, {"system": system, "model": model, "max_tokens": max_tokens})
+    if as_json and output is None:
+        msg = "--json tells what was written, so it needs --output FILE."
+        raise InputError(msg)
     left_out: Counter[str] = Counter()
-    terminal.write(request_lines(read_chunks(data), call, left_out), output)
+    written = terminal.write(request_lines(read_chunks(data), call, left_out), output)
     for why, count in left_out.most_common():
         terminal.say(f"{count:,} rows are left out, {why}")
+    if as_json:
+        terminal.show_json({"file": str(output), "requests": written, "left_out": left_out})
 
 
 @app.command()
@@ -98,13 +106,19 @@ def submit(  # noqa: PLR0913 - each is an option
     from claude_batch_pandas.calls import make_call
     from claude_batch_pandas.datafiles import read_rows
 
+    if Path(output).suffix.lower() in FILES:
+        msg = (
+            f"--output names the new column, and {output!r} is a file's name. Write the answers with: "
+            "claude-batch results ID -o FILE"
+        )
+        raise InputError(msg)
     given = {"output": output, "name": name, "max_cost": max_cost, "force": force}
     asked = {"system": system, "model": model, "max_tokens": max_tokens}
     if strict and not wait:
         msg = "--strict tells what came of all rows, so it needs --wait."
         raise InputError(msg)
     rows: Any
-    if template is None and template_file is None and data.suffix == ".jsonl":
+    if template is None and template_file is None and data.suffix.lower() == ".jsonl":
         rows, call = _requests(data, {**given, "progress": "auto"}, asked, fix_ids=fix_ids)
         if not estimate:
             _tell_ids(rows)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from claude_batch_pandas.calls import Call, recipe_of
 from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas.frames import row_hashes
 from claude_batch_pandas.preparing import prepare
 from claude_batch_pandas.rendering import AT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW_NAME = "row-%d"  # what a row's request is called, by its position
+ROW_NAME = "row-%d-%016x"  # what a row's request is called: its position, and its cells' hash
 ROW_ID = b'{"custom_id":"%b","params":'
 
 
@@ -43,6 +44,7 @@ def request_lines(
     rows = 0  # before this chunk
     for chunk in chunks:
         renderer = prepare(chunk, recipe)
+        hashes = row_hashes(chunk)
         position = 0
         for block in renderer.blocks():
             for i, tail in enumerate(block.tails):
@@ -50,7 +52,9 @@ def request_lines(
                     status, why = block.reasons[i]
                     left_out[f"{status}: {why.removesuffix(AT.format(position + i))}"] += 1
                 else:
-                    name = ROW_ID % (ROW_NAME % (rows + position + i)).encode()
+                    name = (
+                        ROW_ID % (ROW_NAME % (rows + position + i, hashes[position + i])).encode()
+                    )
                     yield b"%b%b%b}\n" % (name, renderer.head, tail)
             position += len(block)
         rows += len(chunk)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Default: those of the process.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    hooks: Any = warnings
+    shown, hooks.showwarning = hooks.showwarning, _warn
     try:
         code = app(given or ["--help"], prog_name="claude-batch", standalone_mode=False)
     except UsageError as error:
@@ -49,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort) as stop:
         typer.echo(plain(str(stop)) or "interrupted", err=True)
         return INTERRUPTED
+    finally:
+        hooks.showwarning = shown
     if code == INTERRUPTED:
         typer.echo("interrupted", err=True)
     return code or 0
@@ -139,6 +144,11 @@ def _require_emulator() -> None:
         from claude_batch_pandas import emulator  # noqa: F401 - only asked whether it is there
     except ImportError as error:
         raise BatchError(str(error)) from error
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    """Show a warning as people in a shell read it: without the code that gave it."""
+    typer.echo(f"warning: {plain(str(message))}", err=True)
 
 
 def _refuse(why: str) -> int:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from claude_batch_pandas import exports, terminal
-from claude_batch_pandas.exceptions import InputError
+from claude_batch_pandas import terminal
+from claude_batch_pandas.exceptions import BatchError, InputError
 from claude_batch_pandas.records import RowStatus, RunState
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 DETAILS = ("thinking_", "cache_")
+WAITING = frozenset({RunState.IN_PROGRESS, RunState.CANCELING, RunState.COLLECTING})  # all is sent
 GOOD = frozenset({RowStatus.SUCCEEDED, RowStatus.SKIPPED})
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -56,7 +57,9 @@ def runs(*, as_json: AsJson = False) -> None:
 @app.command()
 def show(run_id: RunId, *, as_json: AsJson = False) -> None:
     """Show where a run is, and what came of it so far."""
-    _tell(_run(run_id, "none"), as_json=as_json)
+    run = _run(run_id, "none")
+    _fetch(run)
+    _tell(run, as_json=as_json)
 
 
 @app.command()
@@ -80,30 +83,46 @@ def results(
         Path | None,
         typer.Option(metavar="DATA", help="The rows that were asked; the table has theirs, too."),
     ] = None,
+    formulas: Annotated[
+        bool, typer.Option("--formulas", help="Write text that begins like a formula as it is.")
+    ] = False,
     strict: Strict = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the results of a run that are here, as the API gave them (JSONL), or as a table.
 
     FILE ends in .csv, .tsv or .parquet for a table of the answers; anything else is JSONL.
     """
-    from claude_batch_pandas import listing
-    from claude_batch_pandas.datafiles import read_chunks
+    from claude_batch_pandas import exports, listing
 
     run = _run(run_id, "none")
-    is_table = output is not None and output.suffix in exports.SUFFIXES
+    is_table = output is not None and output.suffix.lower() in exports.SUFFIXES
+    if output is not None and join is not None and output.resolve() == join.resolve():
+        msg = f"{output} holds the rows that were asked. Write the answers to another file."
+        raise InputError(msg)
     if join is not None and not is_table:
         msg = "--join needs --output, a .csv, .tsv or .parquet file."
         raise InputError(msg)
+    _fetch(run)
     if output is not None and is_table:
         statuses: Counter[str] = Counter()
-        chunks = None if join is None else read_chunks(join)
-        exports.export_chunks(listing.tables(run, chunks, statuses), output)
+        tables = listing.tables(run, join, statuses)
+        count = exports.export_chunks(tables, output, formulas=formulas, numbers=join is not None)
         left = statuses[RowStatus.PROCESSING]
     else:
         lines, count = listing.result_lines(run_id)
-        left = count - terminal.write(lines, output)
+        written = terminal.write(lines, None if str(output) == "-" else output)
+        count, left = written, count - written
     if left:
-        terminal.say(f"{left:,} requests of run {run_id} have no result here yet.")
+        terminal.say(
+            f"{left:,} requests of run {run_id} have no result yet; wait for them: claude-batch "
+            f"watch {run_id}"
+        )
+    if as_json:
+        if output is None:
+            msg = "--json tells what was written, so it needs --output FILE."
+            raise InputError(msg)
+        terminal.show_json({"run": run_id, "file": str(output), "rows": count, "left": left})
     judge(run, strict=strict)
 
 
@@ -179,7 +198,7 @@ def costs(
     as_json: AsJson = False,
 ) -> None:
     """Show what the runs of this ledger have cost."""
-    from claude_batch_pandas import spending
+    from claude_batch_pandas import exports, spending
 
     found = spending.costs(by.split(","))
     if output is not None:
@@ -211,17 +230,31 @@ def purge(
     server: Annotated[
         bool, typer.Option("--server", help="Delete its batches from the server, too.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete the requests and results of runs from this disk."""
     for run_id in run_ids:
         _run(run_id, "none").purge(server=server)
-        typer.echo(f"purged {run_id}")
+        if not as_json:
+            typer.echo(f"purged {run_id}")
+    if as_json:
+        terminal.show_json({"purged": run_ids})
 
 
 def _run(run_id: str, progress: str = "auto") -> Run:
     from claude_batch_pandas import finding
 
     return finding.run(run_id, progress=progress)
+
+
+def _fetch(run: Run) -> None:
+    """Fetch what has ended; nothing is sent, and without the API what is here is all there is."""
+    if run.progress.state not in WAITING:
+        return
+    try:
+        run.catch_up()
+    except BatchError as error:
+        terminal.say(f"What has ended meanwhile was not fetched: {error}")
 
 
 def _wait(run: Run) -> Run:
@@ -233,9 +266,16 @@ def _wait(run: Run) -> Run:
 
 
 def leave(run: Run, *, wait: bool, as_json: bool) -> None:
-    """Let a run go on by itself, or wait for it; say where it is."""
+    """Wait for a run, or leave it to the API once all of it is sent; say where it is."""
     if wait:
         _wait(run)
+    else:
+        if words := run.headline():
+            terminal.say(words)
+        if unsent := run.catch_up():
+            terminal.say(
+                f"{unsent:,} shards are not sent yet; send them: claude-batch watch {run.id}"
+            )
     if as_json:
         _tell(run, as_json=True)
     elif not wait:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import runpy
+import sys
+import traceback
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_batch_pandas.exceptions import InputError
@@ -18,7 +25,12 @@ from claude_batch_pandas.reading import documents
 
 CHUNK = 20_000  # rows
 # "007" is no 7, and "NA" may be a country: only an empty cell is missing.
-AS_TEXT: Any = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+AS_TEXT: Any = {
+    "dtype": str,
+    "keep_default_na": False,
+    "na_values": [""],
+    "index_col": False,  # else a comma at the end of each row makes the first column the index
+}
 Chunked = Callable[[Path, int], Iterator[pd.DataFrame]]
 
 
@@ -53,9 +65,10 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 
 def read_chunks(path: Path, rows: int = CHUNK) -> Iterator[pd.DataFrame]:
-    """Yield a file of rows in order, some rows at a time, each with an index from 0.
+    """Yield a file of rows in order, some rows at a time: the same cells as `read_rows` gives.
 
-    Where the format allows (CSV, TSV, JSONL, Parquet), no more of it is held than that.
+    Where the format allows (CSV, TSV, JSONL, Parquet), no more of it is held than that; what is in a
+    column is found out first, so that the chunks have the same columns of the same types.
 
     Parameters
     ----------
@@ -80,7 +93,8 @@ def read_chunks(path: Path, rows: int = CHUNK) -> Iterator[pd.DataFrame]:
         if chunk is None:
             break
         count += 1
-        yield chunk.reset_index(drop=True)
+        # One that only counts rows begins anew; a named one, such as Parquet may have, stays.
+        yield chunk.reset_index(drop=True) if isinstance(chunk.index, pd.RangeIndex) else chunk
     if not count:  # its columns, at least
         yield read_rows(path)
 
@@ -105,15 +119,37 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _texts(separator: str) -> Callable[[Path], pd.DataFrame]:
-    return lambda path: pd.read_csv(path, sep=separator, **AS_TEXT)
+    def read(path: Path) -> pd.DataFrame:
+        with _no_field_lost():
+            whole: pd.DataFrame = pd.read_csv(path, sep=separator, **AS_TEXT)
+            return whole
+
+    return read
 
 
 def _text_chunks(separator: str) -> Chunked:
     def read(path: Path, rows: int) -> Iterator[pd.DataFrame]:
         with pd.read_csv(path, sep=separator, chunksize=rows, **AS_TEXT) as chunks:
-            yield from chunks
+            while True:
+                with _no_field_lost():
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
 
     return read
+
+
+@contextlib.contextmanager
+def _no_field_lost() -> Iterator[None]:
+    """Refuse rows that have more fields than there are names, of which pandas only warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            yield
+        except pd.errors.ParserWarning as lost:
+            msg = "rows have more fields than the first line has names"
+            raise ValueError(msg) from lost
 
 
 def _json(path: Path) -> pd.DataFrame:
@@ -125,9 +161,40 @@ def _json_lines(path: Path) -> pd.DataFrame:
 
 
 def _json_line_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+    kinds = _kinds(_parsed(path), path)
     parsed = _parsed(path)
     while part := list(islice(parsed, rows)):
-        yield _frame(part, path)
+        columns = {
+            name: pd.Series([row.get(name, math.nan) for row in part], dtype=object).astype(kind)
+            for name, kind in kinds.items()
+        }
+        yield pd.DataFrame(columns)
+
+
+def _kinds(parsed: Iterator[Any], path: Path) -> dict[str, Any]:
+    """Return the dtypes that pandas gives the columns of many objects, from the first to the last."""
+    seen: dict[str, dict[Any, Any]] = {}  # by name, one value of each kind
+    count = 0
+    times: Counter[str] = Counter()
+    while part := list(islice(parsed, CHUNK)):
+        _frame(part, path)
+        for row in part:
+            for name, value in row.items():
+                kinds = seen.setdefault(name, {})
+                # Of whole numbers, the least and the largest tell whether they fit a column.
+                kinds[type(value)] = value
+                if type(value) is int:
+                    kinds["least"] = min(value, kinds.get("least", value))
+                    kinds["most"] = max(value, kinds.get("most", value))
+        times.update(chain.from_iterable(part))
+        count += len(part)
+    gap = {name: [None] * (times[name] < count) for name in seen}
+    return {
+        name: pd.DataFrame([{name: value} for value in kinds.values()] + [{}] * len(gap[name]))[
+            name
+        ].dtype
+        for name, kinds in seen.items()
+    }
 
 
 def _parsed(path: Path) -> Iterator[Any]:
@@ -143,8 +210,21 @@ def _parsed(path: Path) -> Iterator[Any]:
 
 def _parquet_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     with pq.ParquetFile(path) as file:
+        gaps: Counter[str] = Counter()
         for batch in file.iter_batches(batch_size=rows):
-            yield batch.to_pandas()
+            gaps.update({name: batch[name].null_count for name in batch.schema.names})
+        for batch in file.iter_batches(batch_size=rows):
+            chunk = pa.Table.from_batches([batch]).to_pandas()
+            # As the whole column is, if it has a gap anywhere.
+            kinds = {name: _with_gaps(chunk[name].dtype) for name in chunk if gaps[str(name)]}
+            yield chunk.astype(kinds)
+
+
+def _with_gaps(dtype: Any) -> Any:
+    """Return the dtype that a column of a dtype has in pandas when a value is missing."""
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return np.dtype("float64")
+    return np.dtype(object) if dtype == np.dtype(bool) else dtype
 
 
 def _frame(rows: Any, path: Path) -> pd.DataFrame:
@@ -155,15 +235,25 @@ def _frame(rows: Any, path: Path) -> pd.DataFrame:
 
 
 def _script(path: Path) -> pd.DataFrame:
-    """Run a script of the user's own, and take what its function returns."""
-    found = runpy.run_path(str(path)).get("rows")
-    if not callable(found):
-        msg = f"{path} has no function rows(). Define one that returns a DataFrame, or dicts."
+    """Run a script of the user's own, and take what its function returns; its words are no data."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            found = runpy.run_path(str(path)).get("rows")
+            rows: Any = found() if callable(found) else None
+            if not isinstance(rows, pd.DataFrame | None):
+                rows = list(rows)
+    except Exception as error:
+        if isinstance(error, OSError) and not path.is_file():
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        where = f" at line {lines[-1]}" if lines else ""
+        msg = f"{path} raised {type(error).__name__}{where}: {error}. Mend the script."
+        raise InputError(msg) from error
+    if rows is None:
+        msg = f"{path} has no function rows() that returns a DataFrame, or dicts."
         raise InputError(msg)
-    rows: Any = found()
-    if isinstance(rows, pd.DataFrame):
-        return rows
-    return _frame(list(rows), path)
+    return rows if isinstance(rows, pd.DataFrame) else _frame(rows, path)
 
 
 READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {

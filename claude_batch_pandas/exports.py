@@ -10,7 +10,7 @@ import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
@@ -20,12 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.spool import Writing
+from claude_batch_pandas.spool import Writing, writable
 
 SEPARATORS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet")
 
 # Blanks and unseen characters are skipped by some programs, and full-width signs taken for others.
+NUMBER = re.compile(
+    r"[+-]\d+([.,]\d+)*([eE][+-]?\d+)?%?"
+)  # which begins like a formula, and is none
 FORMULA = re.compile(
     r"[\t\r]|[\s\x00-\x1f\ufeff\u200b-\u200f\u2060]*[=+\-@\uff1d\uff0b\uff0d\uff20]"
 )
@@ -88,13 +91,22 @@ def export(df: Any, path: str | PathLike[str], *, formulas: bool = False) -> Pat
     return place
 
 
-def export_chunks(chunks: Iterable[pd.DataFrame], path: str | PathLike[str]) -> int:
+def export_chunks(
+    chunks: Iterable[pd.DataFrame],
+    path: str | PathLike[str],
+    *,
+    formulas: bool = False,
+    numbers: bool = False,
+) -> int:
     """Write frames of the same columns into one file, one below the other, as `export` does.
 
     Parameters
     ----------
     chunks : iterable of pandas.DataFrame
     path : str or path
+    formulas : bool, default False
+    numbers : bool, default False
+        Write a text that is a number, such as ``-5``, as it is: it was read from a file of text.
 
     Returns
     -------
@@ -107,13 +119,14 @@ def export_chunks(chunks: Iterable[pd.DataFrame], path: str | PathLike[str]) -> 
         What was there stays then.
     """
     place = _place(path)
-    suffix, rows = place.suffix.lower(), 0
+    suffix, rows, is_first = place.suffix.lower(), 0, True
     with Writing(place) as file, contextlib.ExitStack() as whole:
         table: Any = None
         for chunk in chunks:
             try:
                 if suffix != ".parquet":
-                    file.write(_encode(chunk, suffix, formulas=False, is_first=not rows))
+                    safe = chunk if formulas else _without_formulas(chunk, numbers=numbers)
+                    file.write(_encode(safe, suffix, formulas=True, is_first=is_first))
                 else:
                     if table is None:
                         table = whole.enter_context(_Table(file, chunk))
@@ -122,6 +135,7 @@ def export_chunks(chunks: Iterable[pd.DataFrame], path: str | PathLike[str]) -> 
                 msg = f"The rows cannot be written as {place.suffix}: {error}"
                 raise InputError(msg) from error
             rows += len(chunk)
+            is_first = False
         whole.close()
         file.keep()
     return rows
@@ -132,6 +146,9 @@ class _Table:
 
     def __init__(self, file: Writing, frame: pd.DataFrame) -> None:
         schema = pa.Schema.from_pandas(frame, preserve_index=_kept(frame.index))
+        for i, field in enumerate(schema):
+            if pa.types.is_null(field.type):  # nothing but gaps so far: text, most likely
+                schema = schema.set(i, field.with_type(pa.large_string()))
         self._writer = pq.ParquetWriter(pa.PythonFile(_Sink(file), "w"), schema)
 
     def __enter__(self) -> Self:
@@ -181,7 +198,7 @@ def _place(path: Any) -> Path:
             f"Use one of: {', '.join(SUFFIXES)}."
         )
         raise InputError(msg)
-    return place
+    return writable(place)
 
 
 def _encode(frame: pd.DataFrame, suffix: str, *, formulas: bool, is_first: bool = True) -> bytes:
@@ -202,8 +219,9 @@ def _encode(frame: pd.DataFrame, suffix: str, *, formulas: bool, is_first: bool 
     return text.encode()
 
 
-def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    columns = [_harmless_column(frame.iloc[:, i]) for i in range(frame.shape[1])]
+def _without_formulas(frame: pd.DataFrame, *, numbers: bool = False) -> pd.DataFrame:
+    mend = _harmless_cell if numbers else _harmless
+    columns = [_harmless_column(frame.iloc[:, i], mend) for i in range(frame.shape[1])]
     # By position, because names may stand twice.
     found = pd.concat(columns, axis=1) if columns else frame.copy(deep=False)
     found.columns = _harmless_labels(frame.columns)
@@ -211,10 +229,10 @@ def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _harmless_column(column: Any) -> Any:
+def _harmless_column(column: Any, mend: Callable[[Any], Any]) -> Any:
     if column.dtype.kind in "biufcmM":  # numbers and times
         return column
-    return column.astype(object).map(_harmless, na_action="ignore").astype(object)
+    return column.astype(object).map(mend, na_action="ignore").astype(object)
 
 
 def _harmless_labels(labels: pd.Index) -> pd.Index:
@@ -231,6 +249,11 @@ def _harmless_labels(labels: pd.Index) -> pd.Index:
 def _harmless(value: Any) -> Any:
     """Return text that no spreadsheet computes; what is no text is returned as it is."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def _harmless_cell(value: Any) -> Any:
+    """Return what `_harmless` does, but a number that is written as text as it is."""
+    return value if isinstance(value, str) and NUMBER.fullmatch(value) else _harmless(value)
 
 
 def _is_default(index: pd.Index) -> bool:

@@ -251,6 +251,12 @@ def join(data: Any, output: Output, rows: Sequence[Result]) -> pd.DataFrame:
     return out
 
 
+def row_hashes(df: pd.DataFrame) -> list[int]:
+    """Return a hash of the cells of each row, as text: 64 bits that its place does not change."""
+    hashes: list[int] = pd.util.hash_pandas_object(df.astype(str), index=False).tolist()
+    return hashes
+
+
 def spread(data: Any, n: int) -> Any:
     """Return at most `n` rows of a frame or Series, spread evenly over it, in their order."""
     if len(as_frame(data)) <= n:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_batch_pandas import chunked, deadlines, frames, session, verifying
 from claude_batch_pandas.collecting import COUNTED
+from claude_batch_pandas.datafiles import read_chunks
 from claude_batch_pandas.indexes import names_of
 from claude_batch_pandas.joining import saved_index
 from claude_batch_pandas.raws import raw_lines
@@ -107,16 +109,14 @@ def batches(limit: int | None = None, *, client: anthropic.Anthropic | None = No
     return frames.table(rows, BATCHES)
 
 
-def tables(
-    run: Run, chunks: Iterable[pd.DataFrame] | None, statuses: Counter[str]
-) -> Iterator[pd.DataFrame]:
+def tables(run: Run, source: Path | None, statuses: Counter[str]) -> Iterator[pd.DataFrame]:
     """Yield the answers of a run as they are here, as frames one below the other.
 
     Parameters
     ----------
     run : Run
-    chunks : iterable of pandas.DataFrame, optional
-        The rows of a file, beside which the answers stand. Default: those that were sent.
+    source : Path, optional
+        A file of rows, beside which the answers stand. Default: the index that was sent.
     statuses : Counter of str
         How many rows have which; filled while frames are taken.
 
@@ -127,11 +127,18 @@ def tables(
     ChangedFrameError
         After the last frame, when no row asks what the run did.
     """
-    whole = run.progress.state is RunState.PURGED or chunks is None
+    if run.progress.state is RunState.PURGED:
+        yield run.columns()
+        return
     engine = build_engine(None)
     record = engine.store.run(run.id)
     *_, status, _ = engine.reader().output(record).columns
-    for table in [run.columns()] if whole else chunked.joined(record, engine, chunks or ()):
+    rows = chunked.rows_at_once(record, engine)
+    if source is None:
+        found = chunked.answered(record, engine, rows)
+    else:
+        found = chunked.joined(record, engine, read_chunks(source, rows))
+    for table in found:
         statuses.update(table[status].tolist())
         yield table
 

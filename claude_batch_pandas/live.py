@@ -8,7 +8,7 @@ so it is recorded before it is sent, and told.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,27 +82,42 @@ class Asker:
         lines = {shard.number: resending.only_line(self.engine.spool, shard) for shard in shards}
         pauses: dict[int, PausedError] = {}
         failure: Exception | None = None
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            sent: dict[Future[Outcome], Shard] = {}
-            for shard in shards:
-                try:
-                    if self._intend(record, shard):
-                        sent[pool.submit(self._send, shard, lines[shard.number])] = shard
-                except PausedError as full:
-                    if not sent:  # else what those come to is known in a moment
-                        pauses[shard.number] = full
-                    break
-            for future in as_completed(sent):  # each is kept as soon as it is here
-                shard = sent[future]
-                try:
-                    self._keep(record, shard, lines[shard.number], future.result())
-                except PausedError as pause:
-                    pauses[shard.number] = pause
-                except Exception as error:  # noqa: BLE001 - what the others brought is kept first
-                    failure = error
+        intended: list[Shard] = []
+        for shard in shards:
+            try:
+                if self._intend(record, shard):
+                    intended.append(shard)
+            except PausedError as full:
+                if not intended:  # else what those come to is known in a moment
+                    pauses[shard.number] = full
+                break
+        for shard, outcome in self._outcomes(intended, lines):
+            try:
+                self._keep(record, shard, lines[shard.number], outcome)
+            except PausedError as pause:
+                pauses[shard.number] = pause
+            except Exception as error:  # noqa: BLE001 - what the others brought is kept first
+                failure = error
         if failure is not None:
             raise failure
         return pauses
+
+    def _outcomes(
+        self, shards: Sequence[Shard], lines: Mapping[int, bytes]
+    ) -> Iterator[tuple[Shard, Outcome]]:
+        """Send requests side by side; yield what comes of each as soon as it is here."""
+        alone = list(shards[:1])
+        sent: dict[Future[Outcome], Shard] = {}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for shard in shards[1:]:
+                try:
+                    sent[pool.submit(self._send, shard, lines[shard.number])] = shard
+                except RuntimeError:  # a script that ends has no pools any more, but this thread
+                    alone.append(shard)
+            for shard in alone:
+                yield shard, self._send(shard, lines[shard.number])
+            for future in as_completed(sent):
+                yield sent[future], future.result()
 
     def _intend(self, record: RunRecord, shard: Shard) -> bool:
         cap, now = self._reserver.cap(record, shard), self.engine.clock.now()

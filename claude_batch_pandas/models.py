@@ -101,11 +101,18 @@ def _exact(model: str, tokens: Tokens, batch: bool) -> Decimal | None:
         cache_write_tokens=tokens.cache_write_5m_tokens + hour,
         cache_write_1h_tokens=hour,
     )
-    context = {"processing": "batch"} if batch else None
-    try:
+
+    def total(context: dict[str, str] | None) -> Decimal:
         found = genai_prices.calc_price(
             usage, SAME.get(model, model), provider_id="anthropic", price_context=context
         )
+        return found.total_price
+
+    try:
+        dollars = total(None)
+        if not batch or not dollars:
+            return dollars
+        half = total({"processing": "batch"})
     except LookupError:
         return None
-    return found.total_price
+    return half if half < dollars else None  # of some old models, only the live price is known

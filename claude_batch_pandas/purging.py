@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from claude_batch_pandas import locks
+from claude_batch_pandas.caps import Cap
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import NOT_FOUND, APIError, InputError, LedgerError
 from claude_batch_pandas.patience import patiently
 from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState, Twin
+from claude_batch_pandas.reserving import Reserver
 from claude_batch_pandas.scopes import check_origin
 from claude_batch_pandas.spool import file_sha256
 
@@ -40,6 +42,9 @@ def purge(run_id: str, engine: Engine, *, server: bool) -> None:
             _refuse_open(twin, engine.clock.now())
         if server:
             _delete_batches(record, engine)
+        if folder.is_dir():  # what it did cost is known only as long as its answers are here
+            now = engine.clock.now()
+            Reserver(engine).settle(run_id, Cap(None, now))
         engine.store.purge(run_id)
         _delete_folder(folder)
 

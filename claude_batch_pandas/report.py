@@ -128,14 +128,24 @@ class Report:
         others = [(f"for {len(rest):,} other reasons", sum(count for _, count in rest))]
         return told[:MOST_ERRORS] + (others if rest else [])
 
+    @property
+    def _whole(self) -> money.Bill:
+        """What was paid in all."""
+        return self.bill if self.twice is None else self.bill.plus(self.twice)
+
     def facts(self) -> dict[str, Any]:
-        """Return it as JSON can hold it; dollars are US dollars, None when a price is unknown."""
+        """Return it as JSON can hold it; dollars are US dollars, None when a price is unknown.
+
+        ``dollars`` is all that was paid; of that, ``accepted_twice`` for batches that were accepted
+        though another had taken their place.
+        """
         return {
             "statuses": {str(name): count for name, count in self.statuses.items()},
             "errors": {why: count for why, (count, _) in self.errors.items()},
             "tokens": self.tokens,
-            "dollars": None if self.bill.unpriced else float(self.bill.dollars),
-            "unpriced": self.bill.unpriced,
+            "dollars": None if self._whole.unpriced else float(self._whole.dollars),
+            "unpriced": self._whole.unpriced,
+            "accepted_twice": None if self.twice is None else float(self.twice.dollars),
         }
 
     def _repr_html_(self) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.exceptions import InputError, LedgerError
 from claude_batch_pandas.folders import check_private, make_folder, make_home
 from claude_batch_pandas.lines import cut_lines
 
@@ -160,6 +160,20 @@ class Writing:
             with contextlib.suppress(OSError):  # what is wrong with the disk was told already
                 self._file.close()
                 self.temporary.unlink(missing_ok=True)
+
+
+def writable(place: Path) -> Path:
+    """Return where a file is written that is named so: the end of a link, and never a device.
+
+    Raises
+    ------
+    InputError
+    """
+    place = place.resolve() if place.is_symlink() else place
+    if place.exists() and not place.is_file():
+        msg = f"{place} is no file, so nothing can be put in its place. Name another."
+        raise InputError(msg)
+    return place
 
 
 def move(source: Path, path: Path) -> None:

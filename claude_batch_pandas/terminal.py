@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import typer
 
-from claude_batch_pandas.spool import Writing
+from claude_batch_pandas.spool import Writing, writable
 from claude_batch_pandas.words import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK = 512  # lines that are written at once
+SMALL = 0.001  # below which four digits say too little
 WIDE = 48  # characters of a cell that may be cut
-PIPE_WIDTH = 160  # characters; a table in a file or a pipe is not cut at 80
+PIPE_WIDTH = 10_000  # characters: a table in a file or a pipe is not cut at all
 
 
 def say(words: str) -> None:
@@ -48,14 +49,19 @@ def write(lines: Iterable[bytes], path: Path | None) -> int:
     """
     rest, count = iter(lines), 0
     with contextlib.ExitStack() as whole:
-        file: Any = sys.stdout.buffer if path is None else whole.enter_context(Writing(path))
+        is_kept = path is not None and (path.is_file() or not path.exists())
+        file: Any = sys.stdout.buffer
+        if path is not None and is_kept:
+            file = whole.enter_context(Writing(writable(path)))
+        elif path is not None:  # a pipe or a device: it takes the lines as they come
+            file = whole.enter_context(path.open("wb"))
         while block := list(islice(rest, BLOCK)):
             file.write(b"".join(block))
             count += len(block)
-        if path is None:
-            file.flush()
-        else:
+        if is_kept:
             file.keep()
+        else:
+            file.flush()
     return count
 
 
@@ -72,14 +78,16 @@ def show_frame(found: pd.DataFrame, *, as_json: bool) -> None:
     for name in found.columns:
         is_number = found[name].dtype.kind in "iuf"
         # What people copy from here, such as an id, is never cut.
-        longest = 0 if is_number else max(map(len, map(_cell, found[name])), default=0)
-        width = longest if longest <= WIDE else None
+        longest = max(map(len, map(_cell, found[name])), default=0)
+        width = longest if longest <= WIDE or is_number else None
         justify: Any = "right" if is_number else "left"
         table.add_column(name, justify=justify, no_wrap=True, min_width=width)
     for row in found.itertuples(index=False):
         table.add_row(*(Text(_cell(value)) for value in row))  # a name is no markup
     console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPE_WIDTH)
+    console.print(table)
 
 
 def _cell(value: Any) -> str:
@@ -90,5 +98,5 @@ def _cell(value: Any) -> str:
     if pd.isna(value):
         return "-"
     if isinstance(value, float):
-        return f"{value:,.4f}"
+        return f"{value:,.4f}" if not 0 < value < SMALL else f"{value:.2g}"
     return f"{value:,}" if isinstance(value, int) else plain(str(value))

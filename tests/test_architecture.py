@@ -147,7 +147,7 @@ HOMES = {
     "sqlite3": {"database"},
     "genai_prices": {"models"},
     "platformdirs": {"session", "verbs"},
-    "numpy": {"catalog", "frames", "indexes", "raws", "requestfiles"},
+    "numpy": {"catalog", "datafiles", "frames", "indexes", "raws", "requestfiles"},
     "typer": {"asks", "cli", "commands", "terminal"},
     "rich": {"demo", "terminal"},
     "fcntl": {"locks", "spool"},

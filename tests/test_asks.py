@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.emulator.checks import read_batch
 from claude_batch_pandas.exceptions import InputError
 from tests.test_commands import emulator, prefix, said, told
+from tests.test_steps import on_post
 
 __all__ = ["emulator", "prefix"]  # the fixtures
 
@@ -109,18 +112,20 @@ def test_what_is_built_is_what_the_api_takes(
         capsys, "build", str(path), "-t", "Label {id}: {text}", "--max-tokens", "9", "-o", str(out)
     )
     lines = [json.loads(line) for line in out.read_bytes().splitlines()]
+    names = [one.pop("custom_id") for one in lines]
+    assert [re.sub(r"-[0-9a-f]{16}$", "", name) for name in names] == ["row-0", "row-1"]
     assert lines == [
         {
-            "custom_id": f"row-{i}",
             "params": {
                 "model": "claude-haiku-5-5",
                 "max_tokens": 9,
                 "messages": [{"role": "user", "content": f"Label {row['id']}: {row['text']}"}],
             },
         }
-        for i, row in enumerate(ROWS)
+        for row in ROWS
     ]
-    assert len(read_batch(orjson.dumps({"requests": lines}))) == len(ROWS)
+    whole = [{"custom_id": name, **one} for name, one in zip(names, lines, strict=True)]
+    assert len(read_batch(orjson.dumps({"requests": whole}))) == len(ROWS)
     printed = said(capsys, "build", str(path), "-t", "Label {id}: {text}", "--max-tokens", "9")
     assert printed.encode() == out.read_bytes()
 
@@ -132,7 +137,8 @@ def test_rows_that_ask_nothing_are_left_out_and_told(
     path.write_text("n,text\n1,one\n2,\n3,\n")
     assert main(["build", str(path), "-t", "{text}"]) == 0
     shown = capsys.readouterr()
-    assert [json.loads(line)["custom_id"] for line in shown.out.splitlines()] == ["row-0"]
+    [name] = [json.loads(line)["custom_id"] for line in shown.out.splitlines()]
+    assert name.startswith("row-0-")
     assert shown.err == "2 rows are left out, skipped: column 'text' is missing a value\n"
 
 
@@ -215,6 +221,10 @@ def test_strict_tells_that_rows_failed(
         ),
         (["DATA", "-t", "{text}", "--strict"], r"error: --strict tells .* so it needs --wait\.\n"),
         (["DATA", "-t", "{text}", "--output", ""], r"error: .*output.*\n"),
+        (
+            ["DATA", "-t", "{text}", "--output", "a.csv"],
+            r"error: --output names the new column.*\n",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_and_code_2(
@@ -230,3 +240,77 @@ def test_what_is_wrong_is_one_line_and_code_2(
     assert shown.out == ""
     assert re.fullmatch(why, shown.err)
     assert emulator.batches == []
+
+
+# Without --wait
+
+SCRIPT = """
+import pandas as pd, claude_batch_pandas as cbp
+run = pd.DataFrame({"text": [f"row {i}" for i in range(30)]}).claude.submit("{text}")
+"""
+
+
+@pytest.mark.parametrize("how", ["command", "script"])
+def test_all_is_sent_before_the_process_ends(
+    how: str, emulator: Emulator, tmp_path: Path, home: Path
+) -> None:
+    """The row that is asked first, and all others: nobody is there to send them later."""
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"text": [f"row {i}" for i in range(30)]}).to_csv(path, index=False)
+    command = [sys.executable, "-m", "claude_batch_pandas", "submit", str(path), "-t", "{text}"]
+    if how == "script":
+        command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, [batch.total for batch in emulator.batches]) == (0, [29]), done.stderr
+    assert [call.path for call in emulator.calls].count("/v1/messages") == 1
+    if how == "command":
+        assert "30 rows, 30 distinct requests" in done.stderr
+        assert "in_progress" in done.stdout
+
+
+def test_what_stops_a_call_is_told_at_once(
+    emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator.faults = [on_post(status=402, times=None)]
+    assert main(["submit", str(write(tmp_path, ".csv")), "-t", "{text}"]) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert re.match("error: The API answered 402 billing_error: ", last)
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("def rows():\n    return 1 / 0", "ZeroDivisionError at line 2: division by zero"),
+        ("x = ", "SyntaxError: .*"),
+        ("def rows(): return 5", "TypeError.*"),
+        ("def rows(): return open('none.txt')", "FileNotFoundError at line 1: .*none.txt.*"),
+    ],
+)
+def test_what_a_script_raises_is_one_line(
+    script: str, why: str, emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.py"
+    path.write_text(script)
+    assert main(["submit", str(path), "-t", "{text}"]) == 2
+    shown = capsys.readouterr()
+    assert re.fullmatch(rf"error: .*rows\.py raised {why}\. Mend the script\.\n", shown.err)
+    assert emulator.batches == []
+
+
+def test_what_a_script_prints_is_no_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.py"
+    path.write_text("print('hello')\ndef rows():\n    print('there')\n    yield {'text': 'x'}\n")
+    assert main(["build", str(path), "-t", "{text}"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["params"]["messages"][0]["content"] == "x"
+    assert shown.err == "hello\nthere\n"
+
+
+def test_build_tells_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "rows.csv", tmp_path / "requests.jsonl"
+    path.write_text("n,text\n1,one\n2,\n")
+    wrote = told(capsys, "build", str(path), "-t", "{text}", "-o", str(out))
+    assert (wrote["file"], wrote["requests"]) == (str(out), 1)
+    assert wrote["left_out"] == {"skipped: column 'text' is missing a value": 1}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import anthropic
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -119,6 +121,73 @@ def test_chunks_of_a_file_are_the_file(suffix: str, rows: int, tmp_path: Path) -
     assert pd.concat(chunks).astype(object).to_dict("records") == ROWS
 
 
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.just(2**63),
+    st.just(1.5),
+    st.sampled_from("ab"),
+)
+
+
+@given(
+    rows=st.lists(
+        st.dictionaries(st.sampled_from("xyz"), CELLS, min_size=1), min_size=1, max_size=8
+    ),
+    size=st.integers(1, 4),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_chunks_of_ragged_lines_have_the_cells_of_the_whole(
+    rows: list[dict[str, object]], size: int, tmp_path: Path
+) -> None:
+    """A number is 1 or 1.0 for the whole column, wherever a gap or a fraction stands in it."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    whole, chunks = read_rows(path), list(read_chunks(path, size))
+    found = pd.concat(chunks, ignore_index=True)
+    assert all(list(chunk) == list(whole) for chunk in chunks)
+    assert [chunk.dtypes.tolist() for chunk in chunks] == [whole.dtypes.tolist()] * len(chunks)
+    assert found.astype(str).to_dict("records") == whole.astype(str).to_dict("records")
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_chunks_of_parquet_have_the_cells_of_the_whole(size: int, tmp_path: Path) -> None:
+    """With gaps, wherever they are, and the index that a file may have."""
+    path = tmp_path / "rows.parquet"
+    df = pd.DataFrame(
+        {
+            "whole": pd.array([1, 2, 3, None, 5], dtype="Int64"),
+            "flag": pd.array([True, False, None, True, True], dtype="boolean"),
+            "plain": [1, 2, 3, 4, 5],
+        },
+        index=pd.Index(list("abcde"), name="customer"),
+    )
+    table = pa.Table.from_pandas(df).replace_schema_metadata()  # as others write it
+    for kept, index in ((df, True), (table.to_pandas(), False)):
+        if index:
+            kept.to_parquet(path)
+        else:
+            pq.write_table(table, path)
+        whole = read_rows(path)
+        found = pd.concat(read_chunks(path, size), ignore_index=not index)
+        pd.testing.assert_frame_equal(found, whole)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_no_field_moves(name: str, tmp_path: Path) -> None:
+    """A comma at the end of each row is no column; a field too many is no data."""
+    path = tmp_path / name
+    sign = "," if name.endswith("csv") else "\t"
+    path.write_text("id,text\n1,hello\n2,bye\n".replace(",", sign))
+    [chunk] = read_chunks(path)
+    assert chunk.to_dict("records") == [{"id": "1", "text": "hello"}, {"id": "2", "text": "bye"}]
+    path.write_text("id,text\n1,hello,more\n2,bye,more\n".replace(",", sign))
+    for read in (read_rows, lambda path: list(read_chunks(path))):
+        with pytest.raises(InputError, match="rows have more fields than the first line has names"):
+            read(path)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_file_without_rows_has_its_columns(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"rows{suffix}"
@@ -202,41 +271,86 @@ def built(
 def test_built_requests_are_joined_to_their_rows(
     built: tuple[str, Path], rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By their place in the file; a row that asked nothing has no answer."""
-    out = tmp_path / "out.tsv"
-    said(capsys, "results", built[0], "-o", str(out), "--join", str(rows))
+    """By their cells, wherever they stand now; a row that asked nothing has no answer."""
+    head, *lines = rows.read_text().splitlines()
+    other, out = tmp_path / "other.csv", tmp_path / "out.tsv"
+    other.write_text("\n".join([head, *lines[::-1], "7,new"]))
+    said(capsys, "results", built[0], "-o", str(out), "--join", str(other))
     found = read_rows(out)
-    assert found["id"].tolist() == ["007", "NA", "9", "8"]
-    assert found["answer_status"].tolist() == ["succeeded", "skipped", "succeeded", "succeeded"]
+    assert found["id"].tolist() == ["8", "9", "NA", "007", "7"]
     assert found["answer"].fillna("").tolist() == [
+        "[simulated] eight",
+        "[simulated] =nine",
+        "",
         "[simulated] seven",
         "",
-        "[simulated] =nine",
-        "[simulated] eight",
     ]
-    assert found["answer_error"][1] == "the run has no request of this custom_id"
+    assert found["answer_error"][2] == "the run has no request for this row"
 
 
-def test_a_column_of_custom_ids_joins_in_any_order(
+def test_rows_that_are_equal_have_an_answer_each(
+    served: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    path.write_text("text\none\ntwo\none\n")
+    said(capsys, "build", str(path), "-t", "{text}", "-o", str(tmp_path / "requests.jsonl"))
+    run_id = told(capsys, "submit", str(tmp_path / "requests.jsonl"), "--wait")["id"]
+    said(capsys, "results", run_id, "-o", str(out), "--join", str(path))
+    assert read_rows(out)["answer"].tolist() == [f"[simulated] {w}" for w in ("one", "two", "one")]
+
+
+def test_another_file_is_not_joined(
     built: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "other.csv", tmp_path / "out.csv"
-    path.write_text("note,custom_id\nlast,row-3\nfirst,row-0\nnone,row-1\n")
-    said(capsys, "results", built[0], "-o", str(out), "--join", str(path))
-    found = read_rows(out)
-    assert found["answer"].fillna("").tolist() == ["[simulated] eight", "[simulated] seven", ""]
+    path.write_text("id,text\n1,apple\n2,pear\n")
+    assert main(["results", built[0], "-o", str(out), "--join", str(path)]) == 2
+    why = r"error: No row has the cells of a row that run .* was made of\. Join the file as it was.*\n"
+    assert re.fullmatch(why, capsys.readouterr().err)
+    assert not out.exists()
 
 
-def test_requests_of_others_are_not_joined_by_place(
-    served: Emulator, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def send(folder: Path, capsys: pytest.CaptureFixture[str], **texts: str) -> str:
+    """Send requests that were made elsewhere; return the run's id."""
+    path = folder / "mine.jsonl"
+    lines = []
+    for name, text in texts.items():
+        messages = [{"role": "user", "content": text}]
+        params = {"model": "claude-haiku-5-5", "max_tokens": 99, "messages": messages}
+        lines.append(json.dumps({"custom_id": name, "params": params}))
+    path.write_text("\n".join(lines))
+    return str(told(capsys, "submit", str(path), "--wait")["id"])
+
+
+def test_a_column_of_custom_ids_joins_in_any_order(
+    served: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, out = tmp_path / "mine.jsonl", tmp_path / "out.csv"
-    message = {"role": "user", "content": "x"}
-    params = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": [message]}
-    path.write_text(json.dumps({"custom_id": "mine", "params": params}))
-    run_id = told(capsys, "submit", str(path), "--wait")["id"]
-    assert main(["results", run_id, "-o", str(out), "--join", str(rows)]) == 2
-    why = r"error: No row has a custom_id of run .*: .* 'row-0' is none of them\..*--join\.\n"
+    run_id = send(tmp_path, capsys, a="one", b="two", c="three")
+    path, out = tmp_path / "other.csv", tmp_path / "out.csv"
+    path.write_text("note,custom_id\nlast,c\nfirst,a\nnone,d\n")
+    said(capsys, "results", run_id, "-o", str(out), "--join", str(path))
+    answers = read_rows(out)["answer"].fillna("").tolist()
+    assert answers == ["[simulated] three", "[simulated] one", ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (
+            "text\nx\n",
+            r"error: The requests of run .* so rows are found by a column 'custom_id'.*\n",
+        ),
+        ("custom_id\na\nb\na\n", r"error: Two rows have the custom_id 'a', so neither tells .*\n"),
+        ("custom_id\nx\ny\n", r"error: No row has a custom_id that run .* was made of\. .*\n"),
+    ],
+)
+def test_rows_that_name_no_request_are_refused(
+    content: str, why: str, served: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = send(tmp_path, capsys, a="one", b="two")
+    path, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    path.write_text(content)
+    assert main(["results", run_id, "-o", str(out), "--join", str(path)]) == 2
     assert re.fullmatch(why, capsys.readouterr().err)
     assert not out.exists()
 
@@ -249,7 +363,10 @@ def test_what_is_not_here_yet_is_counted(
     [run_id] = cbp.runs()["id"]
     out = tmp_path / "out.csv"
     assert main(["results", run_id, "-o", str(out), "--join", str(rows)]) == 0
-    assert f"3 requests of run {run_id} have no result here yet." in capsys.readouterr().err
+    assert (
+        f"3 requests of run {run_id} have no result yet; wait for them: claude-batch watch {run_id}"
+        in capsys.readouterr().err
+    )
     assert read_rows(out)["answer_status"].tolist() == [
         "processing",
         "skipped",
@@ -267,3 +384,47 @@ def test_a_purged_run_has_no_table(
     assert main(["results", built[0], "-o", str(out), *arguments]) == 2
     assert re.fullmatch(r"error: .*purged.*\n", capsys.readouterr().err)
     assert not out.exists()
+
+
+def test_the_table_of_a_run_is_what_python_has(
+    served: Emulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In pieces, each of few rows where answers are long."""
+    monkeypatch.setattr(chunked, "LEAST_ROWS", 1)
+    monkeypatch.setattr(chunked, "ANSWER_BYTES", 2_000)
+    df = pd.DataFrame({"text": ["a", None, "b", "a", "c", "d"]}, index=list("uvwxyz"))
+    plain = df.claude.submit("{text}", shard_size=2).wait()
+    voted = df.claude.submit("{text}", votes=2, output="v").wait()
+    for run in (plain, voted):
+        engine = session.build_engine(None)
+        record = engine.store.run(run.id)
+        rows = chunked.rows_at_once(record, engine)
+        tables = list(chunked.answered(record, engine, rows))
+        assert rows < len(df)
+        pd.testing.assert_frame_equal(pd.concat(tables), run.result())
+
+
+def test_the_rows_that_were_asked_are_not_written_over(
+    built: tuple[str, Path], rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = rows.read_text()
+    assert main(["results", built[0], "-o", str(rows), "--join", str(rows)]) == 2
+    assert re.fullmatch(r"error: .*rows\.csv holds the rows .*\n", capsys.readouterr().err)
+    assert rows.read_text() == before
+
+
+def test_numbers_stay_numbers(
+    served: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what a spreadsheet computes is defused, unless somebody wants it."""
+    path, out = tmp_path / "rows.csv", tmp_path / "out.CSV"
+    path.write_text("amount,text\n-12.50,one\n+3,two\n-1+2,three\n")
+    run_id = told(capsys, "submit", str(path), "-t", "{text}", "--wait")["id"]
+    said(capsys, "results", run_id, "-o", str(out), "--join", str(path))
+    assert read_rows(out)["amount"].tolist() == ["-12.50", "+3", "'-1+2"]
+    wrote = told(capsys, "results", run_id, "-o", str(out), "--join", str(path), "--formulas")
+    assert read_rows(out)["amount"].tolist() == ["-12.50", "+3", "-1+2"]
+    assert (wrote["rows"], wrote["left"]) == (3, 0)

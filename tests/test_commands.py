@@ -23,7 +23,7 @@ from claude_batch_pandas.emulator import Emulator, Rule, serve
 from claude_batch_pandas.exports import SEPARATORS
 from claude_batch_pandas.store import Store
 from tests.test_cli import INTERRUPTIBLE
-from tests.test_steps import on_post
+from tests.test_steps import on_look, on_post
 
 README = Path(__file__).parent.parent / "README.md"
 ROWS = ["row 0", "row 1", "row 2", "row 3"]
@@ -254,6 +254,66 @@ def test_results_can_be_a_table(
     assert found["echo_status"].tolist() == ["succeeded"] * 3 + ["errored"]
 
 
+def test_results_fetches_what_has_ended(
+    emulator: Emulator, frame: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And sends nothing; without the API, what is here is all there is."""
+    sent = threading.Event()
+    emulator.faults = [on_post(meanwhile=lambda _: sent.set()), on_look(status=500, times=None)]
+    run = frame.claude.submit("{text}")
+    assert sent.wait(20)
+    assert run.catch_up() == 0
+    assert main(["results", run.id]) == 0
+    assert capsys.readouterr().out == ""
+    emulator.faults = []
+    assert len(said(capsys, "results", run.id).splitlines()) == len(ROWS)
+    assert len(emulator.batches) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no links and pipes there")
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no file is written into, never replaced."""
+    link, pipe, read = tmp_path / "link.jsonl", tmp_path / "pipe", []
+    link.symlink_to(tmp_path / "target.jsonl")
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    whole = said(capsys, "results", run)
+    for path in (link, pipe):
+        said(capsys, "results", run, "-o", str(path))
+    reader.join(20)
+    assert link.is_symlink()
+    assert pipe.is_fifo()
+    assert (tmp_path / "target.jsonl").read_text() == whole == read[0].decode()
+    assert said(capsys, "results", run, "-o", "-") == whole
+    link.unlink()
+    link.with_suffix(".csv").symlink_to(pipe)
+    assert main(["results", run, "-o", str(link.with_suffix(".csv"))]) == 2
+    assert re.fullmatch(r"error: .*pipe is no file, .*\n", capsys.readouterr().err)
+
+
+def test_tables_in_a_pipe_are_not_cut(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ids are whole, and small sums are numbers."""
+    shown = said(capsys, "costs", "--by", "day,model,run,key")
+    assert run in shown
+    assert "…" not in shown
+    assert re.search(r" 0\.000\d|e-", shown)
+    assert run in said(capsys, "list")
+
+
+def test_a_warning_is_a_line(run: str, tmp_path: Path) -> None:
+    """For people, on standard error."""
+    path, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    path.write_text("text\nrow 0\nnew\n")
+    command = [sys.executable, "-m", "claude_batch_pandas", "results", run]
+    command += ["-o", str(out), "--join", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"warning: 1 of 2 rows ask what run .* did not, .*\n", done.stderr)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_what_is_not_here_yet_is_told(
     emulator: Emulator, frame: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,7 +322,10 @@ def test_what_is_not_here_yet_is_told(
     assert main(["results", run.id]) == 0
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err == f"4 requests of run {run.id} have no result here yet.\n"
+    assert (
+        shown.err
+        == f"4 requests of run {run.id} have no result yet; wait for them: claude-batch watch {run.id}\n"
+    )
     assert main(["results", run.id, "--strict"]) == 1
 
 

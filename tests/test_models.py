@@ -44,6 +44,15 @@ def test_price_of_a_million_tokens(model: str, kind: int) -> None:
     assert price(model, tokens, batch=True) == listed / 2
 
 
+@pytest.mark.parametrize("model", [*PRICES, "claude-opus-4-1", "claude-3-haiku-20240307"])
+def test_a_batch_is_never_at_the_price_of_answers_at_once(model: str) -> None:
+    """Of some old models the list has no other, which would be twice too much."""
+    tokens = Tokens(input_tokens=1_000, output_tokens=1_000)
+    live, half = (price(model, tokens, batch=batch) for batch in (False, True))
+    assert live
+    assert half == (live / 2 if model in PRICES else None)
+
+
 @pytest.mark.parametrize(
     ("kind", "listed"), list(enumerate(["0.50", "2.50", "0.625", "1", "0.05"])), ids=Tokens._fields
 )
