@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from claude_batch_pandas.estimates import Estimate, told
+from claude_batch_pandas.estimates import Estimate
 from claude_batch_pandas.exceptions import CostLimitError, InputError
 from claude_batch_pandas.widgets import in_notebook
 
@@ -32,7 +32,7 @@ def ask(estimate: Estimate, above: float | None) -> None:
     )
     if above is None or is_little:
         return
-    words = f"{estimate.requests - estimate.answered:,} requests: {told(estimate.dollars)}."
+    words = f"{estimate.requests - estimate.answered:,} requests: {estimate.words}."
     answer = _answer(f"{words} Send them? [y/N] ")
     if answer is None:
         msg = (

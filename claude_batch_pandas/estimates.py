@@ -30,6 +30,11 @@ FIELD_TOKENS = 15  # of a field of a typed one, and of what surrounds it
 HIT_RATE = 0.65  # of the prompt cache in batches: users see 30 to 98 %
 SAMPLE = 12  # requests that the API counts
 CONFIDENCE = 2.0  # standard errors that are told
+TOOLS_READ = "what the API's own tools read"
+MARKED = (
+    "Requests mark parts for the prompt cache themselves: the high is for the case that all of them "
+    "are written to it, for an hour."
+)
 ADDED = 100  # tokens that the API adds to a request, at most
 ADDED_BY_TOOLS = 1_000  # and to one with tools (its page says up to 800), or with a schema
 
@@ -138,6 +143,8 @@ class Estimate:
         None when the price of a model is not known.
     notes : tuple of str
         What the numbers do not say.
+    is_bounded : bool
+        False when the API's own tools may read any amount beside, which is in none of the numbers.
     """
 
     rows: int
@@ -151,6 +158,7 @@ class Estimate:
     max_output_tokens: int
     dollars: Sums | None
     notes: tuple[str, ...] = ()
+    is_bounded: bool = True
 
     @property
     def _facts(self) -> list[tuple[str, str]]:
@@ -169,7 +177,7 @@ class Estimate:
         ]
         if self.dollars is not None:
             low, expected, high, live = map(money.show, self.dollars)
-            facts += [("low", low), ("expected", expected), ("high", high)]
+            facts += [("low", low), ("expected", expected), (f"high{self._beside}", high)]
             facts.append(("expected, if asked live", live))
         return facts
 
@@ -187,20 +195,29 @@ class Estimate:
         return facts_html(self._head, self._facts, self.notes)
 
     @property
+    def _beside(self) -> str:
+        return "" if self.is_bounded else f", without {TOOLS_READ}"
+
+    @property
+    def words(self) -> str:
+        """About what it costs, in a few words."""
+        return f"{told(self.dollars)}{self._beside if self.dollars is not None else ''}"
+
+    @property
     def line(self) -> str:
         """All of it in a line, for what a run shows first."""
         head = (
             f"{self.rows:,} rows, {self.requests:,} distinct requests ({self.answered:,} asked "
             f"before) in {self.shards:,} batch{'es' * (self.shards != 1)}: about {self.input_tokens:,} input tokens "
             f"(\N{PLUS-MINUS SIGN} {self.error:.0%}), {self.output_tokens:,} to "
-            f"{self.max_output_tokens:,} output tokens; {told(self.dollars)}"
+            f"{self.max_output_tokens:,} output tokens; {self.words}"
         )
         live = "" if self.dollars is None else f"; live about {money.show(self.dollars.live)}"
         return f"{head}{live}."
 
     @property
     def _head(self) -> str:
-        return f"Estimate: {told(self.dollars)}; nothing was sent."
+        return f"Estimate: {self.words}; nothing was sent."
 
 
 def told(dollars: Sums | None) -> str:
@@ -298,8 +315,14 @@ def estimate(
         output_tokens=sum(typical.values()),
         max_output_tokens=sum(load.most for load in loads.values()),
         dollars=whole if len(known) == len(sums) else None,
-        notes=tuple(notes),
+        notes=(*notes, *([MARKED] if _is_marked(loads, outlook) else [])),
+        is_bounded=outlook.is_bounded and not any(load.unbounded for load in loads.values()),
     )
+
+
+def _is_marked(loads: Mapping[Key, Load], outlook: Outlook) -> bool:
+    """Tell whether requests are cached in another way than a call asked for."""
+    return not outlook.shared and any(load.marked for load in loads.values())
 
 
 def dump(outlook: Outlook) -> bytes:
@@ -362,10 +385,13 @@ def _sums(
     first = cached // load.requests if load.requests else 0
     missed = round(cached * (1 - HIT_RATE))
     kind = key[0], key[1] is Tier.LONG
+    worst, dearest = cached, outlook
+    if load.marked and not outlook.shared:
+        worst, dearest = many, outlook._replace(is_hour=True)
     parts = [
         _price(kind, load, few, min(load.most, load.requests), (min(few, cached), first), outlook),
         _price(kind, load, tokens, typical, (cached, missed), outlook),
-        _price(kind, load, many, load.most, (cached, cached), outlook),
+        _price(kind, load, many, load.most, (worst, worst), dearest),
         _price(kind, load, tokens, typical, (cached, missed), outlook, batch=False),
     ]
     known = [part for part in parts if part is not None]

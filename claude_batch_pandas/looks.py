@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from claude_batch_pandas import accounts
 from claude_batch_pandas.cards import Card
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.estimates import told
 from claude_batch_pandas.exceptions import BatchError
 from claude_batch_pandas.joining import Join
 from claude_batch_pandas.records import Progress, RunRecord, RunState, ShardState
@@ -139,7 +138,7 @@ class Looks:
         if self._tally is None:
             self._tally = accounts.Tally(self.id, self._engine)
             found = accounts.foreseen(record, self._engine)
-            self._foreseen = "" if found is None else told(found.dollars)
+            self._foreseen = "" if found is None else found.words
         statuses, bill = self._tally.take()
         dollars = f"{bill} so far" if statuses else ""
         if progress.state is RunState.ENDED and not progress.summary:

@@ -164,6 +164,28 @@ def test_a_cache_is_written_once_at_best_and_always_at_worst() -> None:
     assert cached.expected == 1 + reads * Decimal("0.1") + writes * Decimal("2.5")
 
 
+def test_what_requests_have_cached_themselves_is_in_the_most() -> None:
+    """Whatever they mark, and for how long: at worst all of it is written, at twice the price."""
+    key, load_ = (HAIKU, Tier.SHORT), Load(10, 31_000, 0, 100)
+    plain = estimate({key: load_}, Rate(), Outlook())
+    marked = estimate({key: load_._replace(marked=10)}, Rate(), Outlook())
+    assert plain.dollars is not None
+    assert marked.dollars is not None
+    answers = Decimal("0.25") * 100 / 1_000_000
+    assert marked.dollars.high - answers == 2 * (plain.dollars.high - answers)
+    assert marked.dollars.expected == plain.dollars.expected
+    assert "mark parts for the prompt cache themselves" in marked.notes[0]
+    assert plain.notes == ()
+
+
+def test_what_tools_of_the_api_read_is_in_no_number() -> None:
+    load_ = Load(10, 31_000, 0, 100, unbounded=1)
+    found = estimate({(HAIKU, Tier.SHORT): load_}, Rate(), Outlook())
+    assert found.words.endswith(", without what the API's own tools read")
+    assert "high, without what the API's own tools read" in repr(found)
+    assert not found.facts()["is_bounded"]
+
+
 def test_a_sample_tells_its_error() -> None:
     """Twice the standard error; one request tells nothing about others."""
     same = [Counted(Load(1, size, 0, 0), size // 4) for size in (400, 800, 4_000)]
