@@ -68,14 +68,25 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback shows it
         bool,
         typer.Option(
             "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
         ),
     ] = False,
+    max_cost_per_day: Annotated[
+        float | None,
+        typer.Option(
+            help="US dollars that all runs of a day may cost at most.",
+            envvar="CLAUDE_BATCH_MAX_COST_PER_DAY",
+        ),
+    ] = None,
 ) -> None:
     """Run Claude over a DataFrame through the Message Batches API, at half price."""
+    if max_cost_per_day is not None:
+        from claude_batch_pandas.settings import options
+
+        options.max_cost_per_day = max_cost_per_day
 
 
 @app.command()

@@ -192,6 +192,7 @@ class RunRecord:
     keep_requests: bool = True  # False: their bodies go as soon as the API has them
     warm: bool = False  # one request goes first, alone, and fills the prompt cache
     max_cost: Decimal | None = None  # US dollars that it may cost at most
+    max_cost_per_day: Decimal | None = None  # that all runs of a day may, where it was made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

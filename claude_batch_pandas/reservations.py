@@ -23,11 +23,13 @@ CHARGES = """
 class Till(Memory):
     """The part of the ledger that knows what is spent or reserved."""
 
-    def set_max_cost(self, run_id: str, dollars: Decimal | None) -> None:
-        """Remember what a run may cost at most, in US dollars."""
+    def set_max_cost(self, run_id: str, dollars: Decimal | None, per_day: Decimal | None) -> None:
+        """Remember what a run, and all runs of a day, may cost at most, in US dollars."""
         with self._database.writing() as database:
-            told = None if dollars is None else str(dollars)
-            database.execute("UPDATE runs SET max_cost = ? WHERE id = ?", (told, run_id))
+            told = [None if most is None else str(most) for most in (dollars, per_day)]
+            database.execute(
+                "UPDATE runs SET max_cost = ?, max_cost_per_day = ? WHERE id = ?", (*told, run_id)
+            )
 
     def committed(self, run_id: str, moment: float) -> tuple[Committed, Committed]:
         """Return what is spent or reserved: by a run, and by all since a moment."""

@@ -32,17 +32,23 @@ class Reserver:
 
     def cap(self, record: RunRecord, shard: Shard) -> Cap:
         """Return what is checked and remembered when a shard is sent."""
-        cap = Cap(self.most_of(shard), self.engine.clock.now(), self.engine.max_cost_per_day)
+        per_day = self._per_day(record)
+        cap = Cap(self.most_of(shard), self.engine.clock.now(), per_day)
         if record.max_cost is not None or cap.per_day is not None:
             self.settle(record.id, cap)
         return cap
 
     def has_room(self, record: RunRecord, shard: Shard) -> bool:
         """Tell whether a shard fits under the caps now."""
-        if record.max_cost is None and self.engine.max_cost_per_day is None:
+        if record.max_cost is None and self._per_day(record) is None:
             return True
         cap = self.cap(record, shard)
         return not cap.refusal(record.max_cost, *self.engine.store.committed(record.id, cap.since))
+
+    def _per_day(self, record: RunRecord) -> Decimal | None:
+        """Return the cap of this process, or of the one that made the run: a shell has none."""
+        here = self.engine.max_cost_per_day
+        return record.max_cost_per_day if here is None else here
 
     def most_of(self, shard: Shard) -> Decimal | None:
         """Return the most that a shard of the run can cost, in US dollars; None when unknown."""

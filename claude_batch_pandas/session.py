@@ -168,13 +168,14 @@ def _apply(call: Call, engine: Engine, run_id: str, live: Live) -> None:
             engine.store.set_policy(asked, call.on_unknown)
     if not call.keep_requests:
         engine.store.drop_requests(run_id)
-    cap = dollars_of(call)
-    if engine.store.run(run_id).max_cost != cap:
-        engine.store.set_max_cost(run_id, cap)
-    if cap is not None:  # what others have planned for these rows is sent for this call, too
-        for asked in engine.store.run(run_id).sources:
+    caps = dollars_of(call), engine.max_cost_per_day
+    record = engine.store.run(run_id)
+    if caps != (record.max_cost, record.max_cost_per_day):
+        engine.store.set_max_cost(run_id, *caps)
+    if caps != (None, None):  # what others have planned for these rows is sent for this call, too
+        for asked in record.sources:
             if reserving.planned(engine.store.shards(asked)):
-                engine.store.set_max_cost(asked, cap)
+                engine.store.set_max_cost(asked, *caps)
     if live is Live.NONE:
         _let_go(engine, run_id)
 

@@ -171,6 +171,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "UPDATE shards SET seal = NULL",
         "UPDATE twins SET seal = NULL",
     ),
+    ("ALTER TABLE runs ADD COLUMN max_cost_per_day TEXT", "UPDATE runs SET seal = NULL"),
 )
 
 
@@ -210,6 +211,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "keep_requests": int(run.keep_requests),
         "warm": int(run.warm),
         "max_cost": _text(run.max_cost),
+        "max_cost_per_day": _text(run.max_cost_per_day),
     }
 
 
@@ -225,7 +227,8 @@ def read_run(row: Row) -> RunRecord:
     values["attached"] = bool(values["attached"])
     values["keep_requests"] = bool(values["keep_requests"])
     values["warm"] = bool(values["warm"])
-    values["max_cost"] = dollars_of(values["max_cost"])
+    for name in ("max_cost", "max_cost_per_day"):
+        values[name] = dollars_of(values[name])
     return RunRecord(scope=scope, **values)
 
 

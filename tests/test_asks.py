@@ -175,6 +175,24 @@ def test_a_script_can_go_on_while_it_runs(
     assert run_id in shown
 
 
+@pytest.mark.parametrize("how", ["flag", "environment"])
+def test_a_day_can_be_capped_in_a_shell(
+    how: str,
+    emulator: Emulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flag = ["--max-cost-per-day", "0.00001"] if how == "flag" else []
+    if how == "environment":
+        monkeypatch.setenv("CLAUDE_BATCH_MAX_COST_PER_DAY", "0.00001")
+    path = write(tmp_path, ".csv")
+    assert main([*flag, "submit", str(path), "-t", "{text}"]) == 2
+    why = r"error: Nothing was sent\. .* more than options\.max_cost_per_day=0\.00001 allows\..*\n"
+    assert re.fullmatch(why, capsys.readouterr().err)
+    assert emulator.batches == []
+
+
 def test_a_template_can_be_a_file(
     emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -230,6 +230,27 @@ def test_a_lower_cap_stops_a_run_and_a_higher_one_lets_it_go_on(
     assert len(emulator.batches) == 4
 
 
+def test_the_cap_of_a_day_goes_with_the_run(
+    frame: Any, client: anthropic.Anthropic, emulator: Emulator, home: Path
+) -> None:
+    """A shell, or another kernel, has no options; whoever drives the run keeps to its maker's."""
+    cbp.options.max_cost_per_day = 0.06
+    emulator.faults = [on_post(status=402, times=None)]
+    with pytest.raises(PausedError, match="402"):
+        frame.claude.batch("{text}", shard_size=20, client=client)
+    emulator.faults = []
+    cbp.options.max_cost_per_day = None
+    [run] = Store(home).runs()
+    assert run.max_cost_per_day == Decimal("0.06")
+    Store(home).set_max_cost(run.id, None, Decimal("0.01"))
+    with pytest.raises(PausedError, match=r"more than options\.max_cost_per_day=0\.01 allows"):
+        cbp.run(run.id, client=client).wait()
+    assert emulator.batches == []
+    cbp.options.max_cost_per_day = 0.07  # what is said here counts
+    cbp.run(run.id, client=client).wait()
+    assert [batch.total for batch in emulator.batches] == [20, 20]
+
+
 def test_a_new_day_has_its_own_dollars(
     frame: Any, client: anthropic.Anthropic, clock: JumpingClock
 ) -> None:
