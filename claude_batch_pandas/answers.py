@@ -135,13 +135,13 @@ class Reader:
             at = (references[:, 0] == source).nonzero()[0].tolist()
             if wanted is not None:
                 at = [i for i in at if i in wanted]
-            if self._is_purged(run_id):
+            ordinals = references[at, 1].tolist()
+            known = self._borrowed(run_id, None if wanted is None else frozenset(ordinals))
+            if known is None:
                 gone = Result(RowStatus.ERRORED, error=f"its answer was purged with run {run_id}")
                 for i in at:
                     answers.results[i] = gone
             elif at:
-                ordinals = references[at, 1].tolist()
-                known = self._own(run_id, None if wanted is None else frozenset(ordinals))
                 replaced = known.replaced if run_id == record.id else replaced
                 for i, ordinal in zip(at, ordinals, strict=True):
                     answers.results[i] = known.results[ordinal]
@@ -196,6 +196,14 @@ class Reader:
         """Return which shards of another run hold requests of this one."""
         if self._is_purged(run_id):
             return []
+        try:
+            return self._needed(record, run_id)
+        except LedgerError:
+            if self._is_purged(run_id):  # meanwhile
+                return []
+            raise
+
+    def _needed(self, record: RunRecord, run_id: str) -> list[int]:
         references = self.map(record.id).references
         source = record.sources.index(run_id) + 1
         wanted = frozenset(references[references[:, 0] == source, 1].tolist())
@@ -217,6 +225,16 @@ class Reader:
 
     def _is_purged(self, run_id: str) -> bool:
         return self.store.run(run_id).state is RunState.PURGED
+
+    def _borrowed(self, run_id: str, wanted: AbstractSet[int] | None) -> Answers | None:
+        """Return the answers of a run; None when it was purged, be it while they are read."""
+        if not self._is_purged(run_id):
+            try:
+                return self._own(run_id, wanted)
+            except LedgerError:
+                if not self._is_purged(run_id):
+                    raise
+        return None
 
     def _own(self, run_id: str, wanted: AbstractSet[int] | None) -> Answers:
         """Return the answers of a run's own requests by ordinal, the latest attempt's."""

@@ -15,11 +15,13 @@ import pytest
 
 import claude_batch_pandas as cbp
 from claude_batch_pandas import locks, session, workers
+from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.emulator import Emulator, Rule, serve
 from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.locks import Lock
 from claude_batch_pandas.progress import silent
-from claude_batch_pandas.records import RunState, Shard
+from claude_batch_pandas.records import RunRecord, RunState, Shard
+from claude_batch_pandas.spool import Spool
 from claude_batch_pandas.store import Store
 from claude_batch_pandas.workers import Crew
 from tests.conftest import JumpingClock
@@ -300,6 +302,43 @@ def test_a_run_goes_on_without_answers_that_were_purged(
     assert set(out["answer_error"].dropna()) == {f"its answer was purged with run {first.id}"}
     assert again["answer_status"].eq("succeeded").all()
     assert sent(slow) == ["a", "b", "c", "d", "a", "b", "c"]
+
+
+class Purging(Store):
+    """A ledger in which another process purges a run just after somebody looked at it."""
+
+    victim = ""
+
+    def run(self, run_id: str) -> RunRecord:
+        record = super().run(run_id)
+        if run_id == self.victim and record.state is not RunState.PURGED:
+            self.purge(run_id)
+            shutil.rmtree(self.home / "runs" / run_id)
+        return record
+
+
+@pytest.mark.parametrize("what", ["needed", "answers"])
+def test_a_run_that_is_purged_while_it_is_read_is_purged(
+    what: str,
+    frame: pd.DataFrame,
+    more: pd.DataFrame,
+    slow: Emulator,
+    sdk: Any,
+    server: JumpingClock,
+    home: Path,
+) -> None:
+    """And no damage, whoever reads of it at that moment."""
+    first = frame.claude.submit("{text}", client=sdk, progress=ending(server)).wait(ENOUGH)
+    run = more.claude.submit("{text}", client=sdk, progress=ending(server)).wait(ENOUGH)
+    store = Purging(home)
+    record = store.run(run.id)
+    store.victim = first.id
+    reader = Reader(store, Spool(home))
+    if what == "needed":
+        assert reader.needed(record, first.id) == []
+    else:
+        found = [result.error for result in reader.of_requests(record).results]
+        assert found == [f"its answer was purged with run {first.id}"] * 3 + [None]
 
 
 def test_a_retry_that_needs_a_purged_run_plans_nothing(

@@ -33,8 +33,8 @@ PATIENCE = 300  # schedules in which a mistake has to be found
 BROKEN = {  # where it is not a double payment, or not found soon
     "anything adopted": ("foreign", 0),
     "downloads believed": ("lost", 0),
-    "no lock": ("double", 85),
-    "caps forgotten": ("over_budget", 0),
+    "no lock": ("double", 360),
+    "caps forgotten": ("over_budget", 60),
 }
 
 

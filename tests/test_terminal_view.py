@@ -24,7 +24,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-termi
 
 COLUMNS, LINES = 160, 24
 COMMAND = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 import claude_batch_pandas as cbp
 from claude_batch_pandas.cli import main
 cbp.options.poll_seconds = (0.05, 0.2)
