@@ -24,17 +24,16 @@ from claude_batch_pandas.rendering import (
     EMPTY,
     LARGEST_PARAMS,
     NOT_UTF8,
-    Block,
     Know,
     Recipe,
     Renderer,
-    Source,
     missing_value,
     too_large,
 )
 from claude_batch_pandas.requests import WholeEncoder, check_params
 from claude_batch_pandas.rows import MissingCellError, Row
 from claude_batch_pandas.slots import History, UnfitError, check_messages, texts_of
+from claude_batch_pandas.sources import Block, Source
 from claude_batch_pandas.templates import as_messages, parse_prompt, slots_in
 from claude_batch_pandas.tracebacks import warn
 from claude_batch_pandas.votes import replicated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.requests import ID_HEAD, ID_TAIL, Encoder, check_params
 from claude_batch_pandas.sharding import ENVELOPE, MAX_BATCH_BYTES
 from claude_batch_pandas.slots import MESSAGES, Column, History, UnfitError, encode_value
+from claude_batch_pandas.sources import Block, Rows, Source
 from claude_batch_pandas.templates import Prompt, Text, columns_of, parse_prompt, slots_in
 from claude_batch_pandas.votes import replicated
 
@@ -26,54 +27,6 @@ COLUMN, MEDIA = "claude_batch_pandas.col", "claude_batch_pandas.media"  # in a k
 ON_MISSING = ("skip", "error", "empty")
 ID_SIZE = 45  # bytes of a custom_id
 LARGEST_PARAMS = MAX_BATCH_BYTES - ENVELOPE - len(ID_HEAD) - ID_SIZE - len(ID_TAIL) - 1
-
-
-class Block(Protocol):
-    """Consecutive rows of some columns, as plain values."""
-
-    @property
-    def start(self) -> int:
-        """Position of the first row."""
-
-    @property
-    def length(self) -> int:
-        """Number of rows."""
-
-    @property
-    def values(self) -> dict[str, list[Any]]:
-        """Cells by column."""
-
-    @property
-    def missing(self) -> dict[str, list[bool]]:
-        """Which cells are missing, for columns that have gaps here."""
-
-
-class Rows(Protocol):
-    """What is asked about."""
-
-    @property
-    def names(self) -> list[str]:
-        """What a template may name."""
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-
-
-class Source(Rows, Protocol):
-    """A frame of any kind, as the engine reads it: by column and block."""
-
-    @property
-    def ambiguous(self) -> frozenset[str]:
-        """Names that several columns have."""
-
-    def check(self, columns: Sequence[str]) -> None:
-        """Refuse columns that are missing or stand twice."""
-
-    def blocks(
-        self, columns: Sequence[str], size: int, *, raw: Collection[str] = ()
-    ) -> Iterator[Block]:
-        """Yield the rows in order, `size` at a time."""
-
 
 Know = Callable[[str], Abilities]
 

@@ -27,6 +27,7 @@ LAYERS = [
         "results",
         "models",
         "rendering",
+        "sources",
         "replies",
         "tables",
         "lines",
