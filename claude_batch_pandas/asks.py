@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from claude_batch_pandas import terminal
-from claude_batch_pandas.commands import AsJson, Strict, Wait, judge, leave
+from claude_batch_pandas.commands import AsJson, Strict, Wait, judge, leave, refuse_mixing
 from claude_batch_pandas.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def build(
 
     asked = _template(template, template_file)
     call = make_call(asked, {"system": system, "model": model, "max_tokens": max_tokens})
-    if as_json and output is None:
-        msg = "--json tells what was written, so it needs --output FILE."
-        raise InputError(msg)
+    refuse_mixing(output, as_json=as_json)
     left_out: Counter[str] = Counter()
     written = terminal.write(request_lines(read_chunks(data), call, left_out), output)
     for why, count in left_out.most_common():

@@ -103,6 +103,7 @@ def results(
     if join is not None and not is_table:
         msg = "--join needs --output, a .csv, .tsv or .parquet file."
         raise InputError(msg)
+    refuse_mixing(output, as_json=as_json)
     _fetch(run)
     if output is not None and is_table:
         statuses: Counter[str] = Counter()
@@ -111,7 +112,7 @@ def results(
         left = statuses[RowStatus.PROCESSING]
     else:
         lines, count = listing.result_lines(run_id)
-        written = terminal.write(lines, None if str(output) == "-" else output)
+        written = terminal.write(lines, output)
         count, left = written, count - written
     if left:
         terminal.say(
@@ -119,9 +120,6 @@ def results(
             f"watch {run_id}"
         )
     if as_json:
-        if output is None:
-            msg = "--json tells what was written, so it needs --output FILE."
-            raise InputError(msg)
         terminal.show_json({"run": run_id, "file": str(output), "rows": count, "left": left})
     judge(run, strict=strict)
 
@@ -245,6 +243,13 @@ def _run(run_id: str, progress: str = "auto") -> Run:
     from claude_batch_pandas import finding
 
     return finding.run(run_id, progress=progress)
+
+
+def refuse_mixing(output: Path | None, *, as_json: bool) -> None:
+    """Refuse to tell in JSON what was written where that goes to standard output itself."""
+    if as_json and terminal.is_shown(output):
+        msg = "--json tells what was written, so it needs --output FILE."
+        raise InputError(msg)
 
 
 def _fetch(run: Run) -> None:

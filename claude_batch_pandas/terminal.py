@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterable
 from itertools import islice
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import typer
 
+from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.spool import Writing, writable
 from claude_batch_pandas.words import plain
 
@@ -39,29 +39,48 @@ def show_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, default=str).decode())
 
 
+def is_shown(path: Path | None) -> bool:
+    """Tell whether what a command writes goes to standard output."""
+    return path is None or str(path) == "-"
+
+
 def write(lines: Iterable[bytes], path: Path | None) -> int:
-    """Write lines to a file that appears when it is whole, or to standard output; return how many.
+    """Write lines to a file that appears when it is whole; return how many.
+
+    Parameters
+    ----------
+    lines : iterable of bytes
+    path : Path or None
+        None or ``-`` is standard output; a pipe or a device takes the lines as they come.
 
     Raises
     ------
-    LedgerError
-        When the file cannot be written.
+    InputError, LedgerError
+        When nothing can be written there.
     """
+    if path is None or is_shown(path):
+        count = _pour(lines, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return count
+    if path.exists() and not path.is_file() and not path.is_dir():
+        try:
+            with path.open("wb") as pipe:
+                return _pour(lines, pipe)
+        except OSError as error:
+            msg = f"{path} cannot be written: {error.strerror or error}."
+            raise InputError(msg) from None
+    with Writing(writable(path)) as file:
+        count = _pour(lines, file)
+        file.keep()
+    return count
+
+
+def _pour(lines: Iterable[bytes], file: Any) -> int:
+    """Write lines, some at a time; return how many."""
     rest, count = iter(lines), 0
-    with contextlib.ExitStack() as whole:
-        is_kept = path is not None and (path.is_file() or not path.exists())
-        file: Any = sys.stdout.buffer
-        if path is not None and is_kept:
-            file = whole.enter_context(Writing(writable(path)))
-        elif path is not None:  # a pipe or a device: it takes the lines as they come
-            file = whole.enter_context(path.open("wb"))
-        while block := list(islice(rest, BLOCK)):
-            file.write(b"".join(block))
-            count += len(block)
-        if is_kept:
-            file.keep()
-        else:
-            file.flush()
+    while block := list(islice(rest, BLOCK)):
+        file.write(b"".join(block))
+        count += len(block)
     return count
 
 

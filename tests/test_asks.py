@@ -128,6 +128,10 @@ def test_what_is_built_is_what_the_api_takes(
     assert len(read_batch(orjson.dumps({"requests": whole}))) == len(ROWS)
     printed = said(capsys, "build", str(path), "-t", "Label {id}: {text}", "--max-tokens", "9")
     assert printed.encode() == out.read_bytes()
+    how = ["-t", "Label {id}: {text}", "--max-tokens", "9", "-o", "-"]
+    assert said(capsys, "build", str(path), *how) == printed
+    assert main(["build", str(path), *how, "--json"]) == 2
+    assert capsys.readouterr().err.startswith("error: --json tells what was written, so it needs ")
 
 
 def test_rows_that_ask_nothing_are_left_out_and_told(

@@ -425,6 +425,9 @@ def test_an_unknown_run_is_one_line_and_code_2(
     ("arguments", "why"),
     [
         (["results", "RUN", "-o", "/dev/null/x.jsonl"], r"error: .*/dev/null/x\.jsonl.*\n"),
+        (["results", "RUN", "-o", "."], r"error: .* is no file, so nothing can be put .*\n"),
+        (["results", "RUN", "--json"], r"error: --json tells what was written, so it needs .*\n"),
+        (["results", "RUN", "-o", "-", "--json"], r"error: --json tells what was written, .*\n"),
         (["retry", "RUN", "--truncated"], r"error: truncated=True needs max_tokens=.*\n"),
         (["costs", "--by", "week"], r"error: by must be one or more of day, .*\n"),
         (["costs", "-o", "costs.xlsx"], r"error: .*costs\.xlsx.*\n"),
