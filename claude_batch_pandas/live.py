@@ -106,13 +106,17 @@ class Asker:
         self, shards: Sequence[Shard], lines: Mapping[int, bytes]
     ) -> Iterator[tuple[Shard, Outcome]]:
         """Send requests side by side; yield what comes of each as soon as it is here."""
-        alone = list(shards[:1])
+        if len(shards) == 1:  # a canary; a script that ends has no pools any more, but this thread
+            [shard] = shards
+            yield shard, self._send(shard, lines[shard.number])
+            return
+        alone: list[Shard] = []
         sent: dict[Future[Outcome], Shard] = {}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for shard in shards[1:]:
+            for shard in shards:
                 try:
                     sent[pool.submit(self._send, shard, lines[shard.number])] = shard
-                except RuntimeError:  # a script that ends has no pools any more, but this thread
+                except RuntimeError:  # as there
                     alone.append(shard)
             for shard in alone:
                 yield shard, self._send(shard, lines[shard.number])
