@@ -168,7 +168,7 @@ def _json_line_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
             name: pd.Series([row.get(name, math.nan) for row in part], dtype=object).astype(kind)
             for name, kind in kinds.items()
         }
-        yield pd.DataFrame(columns)
+        yield pd.DataFrame(columns, index=range(len(part)))
 
 
 def _kinds(parsed: Iterator[Any], path: Path) -> dict[str, Any]:
@@ -188,13 +188,12 @@ def _kinds(parsed: Iterator[Any], path: Path) -> dict[str, Any]:
                     kinds["most"] = max(value, kinds.get("most", value))
         times.update(chain.from_iterable(part))
         count += len(part)
-    gap = {name: [None] * (times[name] < count) for name in seen}
-    return {
-        name: pd.DataFrame([{name: value} for value in kinds.values()] + [{}] * len(gap[name]))[
-            name
-        ].dtype
-        for name, kinds in seen.items()
-    }
+    kinds_of: dict[str, Any] = {}
+    for name, kinds in seen.items():
+        gap: list[dict[str, Any]] = [{}] * (times[name] < count)  # some rows have no such cell
+        rows = [{name: value} for value in kinds.values()]
+        kinds_of[name] = pd.DataFrame(rows + gap)[name].dtype
+    return kinds_of
 
 
 def _parsed(path: Path) -> Iterator[Any]:

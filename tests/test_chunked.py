@@ -132,9 +132,7 @@ CELLS = st.one_of(
 
 
 @given(
-    rows=st.lists(
-        st.dictionaries(st.sampled_from("xyz"), CELLS, min_size=1), min_size=1, max_size=8
-    ),
+    rows=st.lists(st.dictionaries(st.sampled_from("xyz"), CELLS), min_size=1, max_size=8),
     size=st.integers(1, 4),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -146,6 +144,7 @@ def test_chunks_of_ragged_lines_have_the_cells_of_the_whole(
     path.write_text("\n".join(map(json.dumps, rows)))
     whole, chunks = read_rows(path), list(read_chunks(path, size))
     found = pd.concat(chunks, ignore_index=True)
+    assert len(found) == len(whole) == len(rows)
     assert all(list(chunk) == list(whole) for chunk in chunks)
     assert [chunk.dtypes.tolist() for chunk in chunks] == [whole.dtypes.tolist()] * len(chunks)
     assert found.astype(str).to_dict("records") == whole.astype(str).to_dict("records")
