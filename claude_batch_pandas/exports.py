@@ -119,23 +119,21 @@ def export_chunks(
         What was there stays then.
     """
     place = _place(path)
-    suffix, rows, is_first = place.suffix.lower(), 0, True
+    suffix, rows, chunks_before = place.suffix.lower(), 0, 0
     with Writing(place) as file, contextlib.ExitStack() as whole:
         table: Any = None
         for chunk in chunks:
             try:
-                if suffix != ".parquet":
-                    safe = chunk if formulas else _without_formulas(chunk, numbers=numbers)
-                    file.write(_encode(safe, suffix, formulas=True, is_first=is_first))
-                else:
-                    if table is None:
-                        table = whole.enter_context(_Table(file, chunk))
+                if suffix == ".parquet":
+                    table = table or whole.enter_context(_Table(file, chunk))
                     table.add(chunk)
+                else:
+                    how = {"formulas": formulas, "numbers": numbers, "header": not chunks_before}
+                    file.write(_encode(chunk, suffix, **how))
             except (ValueError, TypeError, NotImplementedError) as error:  # also Arrow's
                 msg = f"The rows cannot be written as {place.suffix}: {error}"
                 raise InputError(msg) from error
-            rows += len(chunk)
-            is_first = False
+            rows, chunks_before = rows + len(chunk), chunks_before + 1
         whole.close()
         file.keep()
     return rows
@@ -201,25 +199,32 @@ def _place(path: Any) -> Path:
     return writable(place)
 
 
-def _encode(frame: pd.DataFrame, suffix: str, *, formulas: bool, is_first: bool = True) -> bytes:
+def _encode(
+    frame: pd.DataFrame,
+    suffix: str,
+    *,
+    formulas: bool,
+    numbers: bool = False,
+    header: bool = True,
+) -> bytes:
     if suffix == ".parquet":
         buffer = io.BytesIO()
         frame.to_parquet(buffer)
         return buffer.getvalue()
     if not formulas:
-        frame = _without_formulas(frame)
+        frame = _without_formulas(frame, numbers=numbers)
     # Quotes keep a cell whole for programs that part cells at other signs, such as ";".
     text = frame.to_csv(
         sep=SEPARATORS[suffix],
         index=not _is_default(frame.index),
-        header=is_first,
+        header=header,
         quoting=csv.QUOTE_NONNUMERIC,
         lineterminator="\n",
     )
     return text.encode()
 
 
-def _without_formulas(frame: pd.DataFrame, *, numbers: bool = False) -> pd.DataFrame:
+def _without_formulas(frame: pd.DataFrame, *, numbers: bool) -> pd.DataFrame:
     mend = _harmless_cell if numbers else _harmless
     columns = [_harmless_column(frame.iloc[:, i], mend) for i in range(frame.shape[1])]
     # By position, because names may stand twice.
