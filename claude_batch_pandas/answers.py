@@ -52,6 +52,7 @@ class Answers(NamedTuple):
     replaced: Sequence[Result] = ()
 
 
+EVERY = slice(None)
 NEVER_SENT = Origin("", -1, 0)
 PROCESSING = Result(RowStatus.PROCESSING, error="no result yet")
 LOST = Result(RowStatus.ERRORED, error=UNREADABLE, error_type=DOUBTFUL)  # asked, not answered
@@ -148,7 +149,16 @@ class Reader:
                     answers.origins[i] = known.origins[ordinal]
         return answers._replace(replaced=replaced)
 
-    def of_rows(self, record: RunRecord, found: Answers | None = None) -> Answers:
+    def of_part(self, record: RunRecord, rows: slice) -> Answers:
+        """Return one answer per row of a part of a run; of no others is anything read."""
+        votes = 1 if record.attached else self.output(record).votes
+        asked = slice(rows.start * votes, rows.stop * votes)
+        wanted = frozenset(i for i in self.map(record.id).rows[asked].tolist() if i >= 0)
+        return self.of_rows(record, self.of_requests(record, wanted), asked)
+
+    def of_rows(
+        self, record: RunRecord, found: Answers | None = None, asked: slice = EVERY
+    ) -> Answers:
         """Return one answer per row of a run, in order.
 
         Parameters
@@ -156,20 +166,24 @@ class Reader:
         record : RunRecord
         found : Answers, optional
             What `of_requests` returned.
+        asked : slice
+            Of which votes of the rows, one row's after the other's.
         """
-        each = self.of_votes(record, found)
+        each = self.of_votes(record, found, asked)
         output = self.output(record)
         if record.attached or output.votes == 1:
             return each
         results = counted(each.results, output.votes, output.ballot)
         return Answers(results, each.origins[:: output.votes])
 
-    def of_votes(self, record: RunRecord, found: Answers | None = None) -> Answers:
+    def of_votes(
+        self, record: RunRecord, found: Answers | None = None, asked: slice = EVERY
+    ) -> Answers:
         """Return what `of_rows` does, but every vote of each row."""
         results, origins, _ = self.of_requests(record) if found is None else found
         told = record.reasons or catalog.load_reasons(self.spool.folder(record.id))
         never = [Result(RowStatus(status), error=why) for status, why in told]
-        rows = self.map(record.id).rows.tolist()
+        rows = self.map(record.id).rows[asked].tolist()
         if not never:
             return Answers([results[i] for i in rows], [origins[i] for i in rows])
         return Answers(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from claude_batch_pandas import catalog, frames
+from claude_batch_pandas import frames
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import ChangedFrameError, InputError
 from claude_batch_pandas.indexes import CUSTOM_ID, names_of
@@ -19,7 +19,6 @@ from claude_batch_pandas.joining import saved_index
 from claude_batch_pandas.matching import Matched, Matcher
 from claude_batch_pandas.records import RowStatus, RunRecord, ShardState
 from claude_batch_pandas.rendered import Reason
-from claude_batch_pandas.results import Result
 from claude_batch_pandas.tracebacks import warn
 
 if TYPE_CHECKING:
@@ -45,24 +44,10 @@ def rows_at_once(record: RunRecord, engine: Engine) -> int:
 def answered(record: RunRecord, engine: Engine, rows: int) -> Iterator[pd.DataFrame]:
     """Yield the answers of a run on its own index, so many rows at a time."""
     reader, index = engine.reader(), saved_index(record, engine)
-    output = reader.output(record)
-    votes = 1 if record.attached else output.votes
-    asked = reader.map(record.id).rows
-    told = record.reasons or catalog.load_reasons(engine.spool.folder(record.id))
-    never = [Reason(RowStatus(status), why) for status, why in told]
     for start in range(0, max(1, len(index)), rows):
-        part = asked[start * votes : (start + rows) * votes].tolist()
-        places = [i if i >= 0 else never[-i - 1] for i in part]
-        matched = Matched(places, [], len(places), votes=votes, ballot=output.ballot)
-        results = matched.results(_results(record, engine, matched))
-        columns = frames.answer_columns(output, results)
-        yield frames.on_index(index[start : start + rows], columns)
-
-
-def _results(record: RunRecord, engine: Engine, matched: Matched) -> list[Result]:
-    """Return the results of a run, of which those that are needed are true."""
-    wanted = frozenset(place for place in matched.places if isinstance(place, int))
-    return engine.reader().of_requests(record, wanted).results
+        part = slice(start, start + rows)
+        columns = frames.answer_columns(reader.output(record), reader.of_part(record, part).results)
+        yield frames.on_index(index[part], columns)
 
 
 def joined(
@@ -85,13 +70,15 @@ def joined(
         When the run cannot be joined to rows.
     """
     finder = Named.of(record, engine) or Matcher(record, engine, None)
-    output = engine.reader().output(record)
+    reader = engine.reader()
+    output = reader.output(record)
     unasked = asking = rows = 0
     first: int | None = None
     for chunk in chunks:
         frames.check_rejoin(chunk, output)
         matched = finder.find(chunk)
-        results = matched.results(_results(record, engine, matched))
+        wanted = frozenset(place for place in matched.places if isinstance(place, int))
+        results = matched.results(reader.of_requests(record, wanted).results)
         yield frames.join(chunk, output, results)
         strange, asked, count, start = matched.counts
         if strange and first is None:
