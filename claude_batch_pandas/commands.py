@@ -253,7 +253,7 @@ def refuse_mixing(output: Path | None, *, as_json: bool) -> None:
 
 
 def _fetch(run: Run) -> None:
-    """Fetch what has ended; nothing is sent, and without the API what is here is all there is."""
+    """Look after a run that is not at its end; without the API, what is here is all there is."""
     if run.progress.state not in WAITING:
         return
     try:
