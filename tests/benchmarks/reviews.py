@@ -1,4 +1,7 @@
-"""Frames to ask about: reviews with newlines, quotes, accents and emoji, the same every time."""
+"""Frames to ask about: reviews with newlines and quotes, some with accents, few with emoji.
+
+They are the same every time. One emoji makes Python hold every character of its text in four bytes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import pandas as pd
 
 SENTENCE = (
     "the card was declined when I paid abroad and nobody could tell me why so I called again "
-    'later, waited, and heard: "please try it once more" \N{EM DASH} caf\u00e9 \u5f88\u597d '
-    "\N{THUMBS UP SIGN} thanks a lot for nothing and see you soon"
+    'later, waited, and heard: "please try it once more" thanks a lot for nothing and see you soon'
 )
+RARE = {7: "caf\u00e9 \N{EM DASH}", 40: "\u5f88\u597d \N{THUMBS UP SIGN}"}  # in every n-th review
 TEMPLATE = (
     "Product: {product}\nStars: {stars}\n\nReview:\n{review}\n\nWhich topic is this review about? "
     "Answer with one short sentence."
@@ -32,6 +35,7 @@ def write(rows: int, path: Path) -> None:
         words = dice.choices(many, k=dice.randint(40, 110))
         if i % 3 == 0:
             words.insert(len(words) // 2, "\n")
+        words += [rare for n, rare in RARE.items() if i % n == 0]
         reviews.append(f"{i} {' '.join(words)}")
     frame = pd.DataFrame(
         {
