@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from claude_batch_pandas.requests import DIGEST_SIZE
+from claude_batch_pandas.requests import DIGEST_SIZE, HASH_SIZE
 from claude_batch_pandas.spool import Spool, read_sealed, write_sealed
 
 DIGEST = np.dtype(f"S{DIGEST_SIZE}")
@@ -55,14 +55,13 @@ class Map(NamedTuple):
     @property
     def own(self) -> npt.NDArray[np.bytes_]:
         """Content hashes of the run's own requests, by ordinal."""
-        found: npt.NDArray[np.bytes_] = self.digests[self.references[:, 0] == OWN]
-        return found
+        is_own = self.references[:, 0] == OWN
+        return self.digests if is_own.all() else self.digests[is_own]
 
     def hashes(self, ordinals: Sequence[int]) -> list[str]:
         """Return the hash part of the custom_ids of some of the run's own requests."""
         whole = self.own[ordinals].tobytes().hex()
-        size = 2 * DIGEST_SIZE
-        return [whole[i : i + size // 2] for i in range(0, len(whole), size)]
+        return [whole[i : i + HASH_SIZE] for i in range(0, len(whole), 2 * DIGEST_SIZE)]
 
     @property
     def all_digests(self) -> list[bytes]:
@@ -195,21 +194,24 @@ def ordinals_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:04d}.ordinals.npy"
 
 
-def row_digests(rows: Any, digests: Any, reasons: Sequence[bytes]) -> Iterator[bytes]:
+def row_digests(rows: Any, digests: bytes, reasons: Sequence[bytes]) -> Iterator[bytes]:
     """Yield what every row asks, in order, in blocks: its content hash, or why it asks nothing.
 
     Parameters
     ----------
     rows : sequence of int
         As in `Map`.
-    digests, reasons : sequence of bytes
+    digests : bytes
+        One per unique request, 16 bytes each, end to end.
+    reasons : sequence of bytes
         16 bytes each.
     """
     size = 1 << 16
-    told = np.array([*digests, *reasons], dtype=DIGEST)
+    told = np.frombuffer(digests + b"".join(reasons), dtype=DIGEST)
+    count = len(told) - len(reasons)
     for start in range(0, len(rows), size):
         part = np.asarray(rows[start : start + size], dtype=np.int64)
-        yield told[np.where(part < 0, len(digests) - part - 1, part)].tobytes()
+        yield told[np.where(part < 0, count - part - 1, part)].tobytes()
 
 
 def _as_bytes(digests: npt.NDArray[np.bytes_]) -> list[bytes]:

@@ -57,7 +57,7 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
         history, recipe = history_of(data, recipe, engine)
     renderer = prepare(data, recipe, history=history)
     known = _known(engine, call, notes, offline=offline)
-    scale, sample = Scale(renderer.recipe.common), Sample()
+    scale, sample = Scale(renderer.recipe.common, renderer.is_uniform), Sample()
     seen: set[bytes] = set()
     rows = answered = size = 0
     for block in renderer.blocks():

@@ -55,6 +55,7 @@ class FunctionRenderer:
     recipe: Recipe
     head: bytes = field(init=False, default=b"")
     is_constant: bool = field(init=False, default=False)
+    is_uniform: bool = field(init=False, default=False)
     columns: Sequence[str] = ()  # what a function reads is not known before it is called
     know: Know = shipped
     history: History | None = None

@@ -11,10 +11,10 @@ import contextlib
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Protocol
 
@@ -213,18 +213,15 @@ class Planner:
         """Find where each new request was sent before, or write it into a shard."""
         if self._known is None:
             self._known = self.look_up()
-        index = len(self._seen)
-        for digest in fresh:
-            self._seen[digest] = index
-            index += 1
-        own: dict[bytes, bytes] = {}
-        for digest, place in zip(fresh, self._known[1].find(list(fresh)), strict=True):
-            if place is None:
-                self._references.extend((OWN, self._numbered + len(own)))
-                own[digest] = fresh[digest]
-            else:
-                source = self._sources.setdefault(place.run_id, len(self._sources) + 1)
-                self._references.extend((source, place.ordinal))
+        start = len(self._seen)
+        self._seen.update(zip(fresh, range(start, start + len(fresh)), strict=True))
+        places = self._known[1].find(list(fresh))
+        if any(places):
+            own = self._refer(fresh, places)
+        else:
+            own = fresh
+            ordinals = range(self._numbered, self._numbered + len(own))
+            self._references.extend(chain.from_iterable(zip(repeat(OWN), ordinals)))
         head = self.renderer.head
         lines = requests.lines(self.record.nonce, 1, self._numbered, head, own)
         self._numbered += len(own)
@@ -236,6 +233,20 @@ class Planner:
         if len(self._waiting) >= CANARY_ROWS or is_large:
             self._choose_canaries(self._waiting)
             self._release()
+
+    def _refer(
+        self, fresh: Mapping[bytes, bytes], places: Sequence[Place | None]
+    ) -> dict[bytes, bytes]:
+        """Note where each new request was sent before; return those that were not."""
+        own: dict[bytes, bytes] = {}
+        for digest, place in zip(fresh, places, strict=True):
+            if place is None:
+                self._references.extend((OWN, self._numbered + len(own)))
+                own[digest] = fresh[digest]
+            else:
+                source = self._sources.setdefault(place.run_id, len(self._sources) + 1)
+                self._references.extend((source, place.ordinal))
+        return own
 
     def _choose_canaries(self, waiting: list[bytes]) -> None:
         """Write the first requests of new shapes as shards of their own, to be asked at once."""
@@ -289,7 +300,7 @@ class Planner:
         path = self._folder / self.spool.body(self.record.id, number).name
         file = Writing(path).__enter__()
         file.write(BODY_HEAD)
-        scale = Scale(self.renderer.recipe.common)
+        scale = Scale(self.renderer.recipe.common, self.renderer.is_uniform)
         return _OpenShard(file, number, quota or next(self._totals), self._own, scale)
 
     def _close_shard(self, *, live: bool = False, shape: str = "") -> None:
@@ -351,11 +362,6 @@ class Planner:
             ]
             for status, why in self._reasons
         ]
-        for part in catalog.row_digests(self._rows, _split(digests), reasons):
+        for part in catalog.row_digests(self._rows, digests, reasons):
             key.update(part)
         return key.hexdigest()
-
-
-def _split(digests: bytes) -> list[bytes]:
-    size = catalog.DIGEST.itemsize
-    return [digests[i : i + size] for i in range(0, len(digests), size)]

@@ -197,6 +197,7 @@ class FileRenderer:
     know: Know = shipped
     head: bytes = field(init=False, default=b"")
     is_constant: bool = field(init=False, default=False)
+    is_uniform: bool = field(init=False, default=False)
     remark: str = field(init=False, default="")
     columns: Sequence[str] = ()
 

@@ -30,6 +30,7 @@ HASH_SIZE = 16  # hex digits of it that stand in a custom_id
 MAX_ATTEMPTS = 99  # what two digits hold
 MAX_REQUESTS = 99_999_999  # what eight digits hold
 
+ID_SIZE = 45  # characters of a custom_id
 ORDINAL = slice(20, 28)  # where the ordinal stands in a custom_id
 
 ID_HEAD = b'{"custom_id":"'

@@ -238,7 +238,7 @@ def _write_shard(
 ) -> Shard:
     catalog.save_ordinals(spool.folder(record.id), number, [ordinal for ordinal, _ in requests])
     scale = Scale({})  # of an edited request, the limits may differ
-    scale.add(line for _, line in requests)
+    scale.add([line for _, line in requests])
     with Writing(spool.body(record.id, number)) as file:
         _write_body(file, (line for _, line in requests))
         return Shard(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import compress
+from operator import not_
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,7 +28,7 @@ PAGE_SIGHT = 4_784  # and those that a page may have as an image, beside its tex
 PAGES = (b"/Type /Page", b"/Type/Page")
 PACKED = b"/ObjStm"  # of a PDF that may hold pages nobody sees without unpacking them
 LARGEST_PROMPT = 1_000_000  # tokens that any model reads
-MARK = b'"cache_control"'
+MARK, SOURCE = b'"cache_control"', b'"source"'  # of a cached part, of an image or document
 CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")  # somebody else runs
 UNBOUNDED = ("mcp_servers", "context_management", "container", "fallbacks", "speed")
 
@@ -93,28 +95,35 @@ class Scale:
     params : mapping
         Messages parameters that all requests have; where a limit is not among them, or no constant,
         every request is read for it.
+    is_uniform : bool
+        Whether they differ in texts alone, so that one shows what is in all.
     """
 
     params: Mapping[str, Any]
+    is_uniform: bool = False
     loads: dict[Key, Load] = field(default_factory=dict)
 
-    def add(self, lines: Iterable[bytes]) -> None:
+    def add(self, lines: Sequence[bytes]) -> None:
         """Weigh request lines."""
         model: Any = self.params.get("model")
         most: Any = self.params.get("max_tokens")
-        is_plain = isinstance(model, str) and isinstance(most, int)
-        frame = FRAME + LINE_FRAME
-        count = text = marked = 0
-        for line in lines:
-            size = len(line) - frame
-            if not is_plain or b'"source"' in line or size > SHORT_TOKENS:
+        is_known = isinstance(model, str) and isinstance(most, int)
+        sizes = [len(line) - FRAME - LINE_FRAME for line in lines]
+        # Within a text, JSON escapes every quote, so that no text looks like either.
+        has_media = any(SOURCE in line for line in (lines[:1] if self.is_uniform else lines))
+        plain: Sequence[bytes] = lines
+        if not is_known or has_media or max(sizes, default=0) > SHORT_TOKENS:
+            is_plain = [
+                is_known and SOURCE not in line and size <= SHORT_TOKENS
+                for line, size in zip(lines, sizes, strict=True)
+            ]
+            for line in compress(lines, map(not_, is_plain)):
                 self.put(*weigh(params_of(line)))
-                continue
-            count += 1
-            text += size
-            marked += MARK in line
-        if count:
-            load = Load(count, max(0, text), 0, count * most, marked=marked)
+            plain, sizes = [*compress(lines, is_plain)], [*compress(sizes, is_plain)]
+        if plain:
+            marked = sum(MARK in line for line in (plain[:1] if self.is_uniform else plain))
+            marked *= len(plain) if self.is_uniform else 1
+            load = Load(len(plain), max(0, sum(sizes)), 0, len(plain) * most, marked=marked)
             self._sum((model, Tier.SHORT), load)
 
     def put(self, model: str, load: Load) -> None:

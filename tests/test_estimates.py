@@ -75,14 +75,15 @@ def test_requests_weigh_the_same_however_they_come(texts: list[str], cut: int) -
     """In one go, one by one or in two parts, read or not."""
     found = [line(body(text, tag="x" * 60)) for text in texts]
     at_once, one_by_one, read = Scale(PARAMS), Scale(PARAMS), Scale({**PARAMS, "model": object()})
-    parts = Scale(PARAMS), Scale(PARAMS)
+    parts, uniform = (Scale(PARAMS), Scale(PARAMS)), Scale(PARAMS, is_uniform=True)
     at_once.add(found)
+    uniform.add(found)
     for request in found:
         one_by_one.add([request])
         read.add([request])
     for part, some in zip(parts, (found[:cut], found[cut:]), strict=True):
         part.add(some)
-    assert at_once.loads == one_by_one.loads == read.loads
+    assert at_once.loads == one_by_one.loads == read.loads == uniform.loads
     assert at_once.loads == together(part.loads for part in parts)
     assert at_once.loads == weights.load(weights.dump(at_once.loads))
     total = sum(load.requests for load in at_once.loads.values())
@@ -123,7 +124,7 @@ def test_golden_dollars() -> None:
 def test_long_prompts_are_dearer() -> None:
     """Haiku 5.5 costs five times as much for a prompt of more than 100,000 tokens, all of it."""
     scale = Scale(PARAMS)
-    scale.add(line(body(text)) for text in ("x" * 400_000, "x" * 200_000, "short"))
+    scale.add([line(body(text)) for text in ("x" * 400_000, "x" * 200_000, "short")])
     assert set(scale.loads) == {(HAIKU, tier) for tier in Tier}
     long = {(HAIKU, Tier.LONG): Load(2, 2 * 310_000 * 2, 0, 0)}
     found = estimate(long, Rate(), Outlook())
