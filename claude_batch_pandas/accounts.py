@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from claude_batch_pandas import estimates, money, report, weights
-from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.answers import sent_by
 from claude_batch_pandas.causes import Cause, cause_of
+from claude_batch_pandas.columns import NO_CODES, NOTHING, Columns, count_statuses, placed
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.estimates import Estimate, Outlook, Rate
 from claude_batch_pandas.exceptions import LedgerError
@@ -20,8 +20,8 @@ from claude_batch_pandas.results import Result
 from claude_batch_pandas.spool import read_sealed
 
 
-def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str, Answers]:
-    """Return the line that ends a run, and the answers of its rows, which were read for it.
+def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str, Columns]:
+    """Return the line that ends a run, and the results of its rows, which were read for it.
 
     Parameters
     ----------
@@ -30,17 +30,15 @@ def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str
     is_rerun : bool
         Whether the run had ended before this call, which therefore cost nothing.
     """
-    reader = engine.reader()
-    answers = reader.of_requests(record)
-    rows = reader.of_rows(record, answers)
+    rows, bill = engine.gatherer().rows(record)
     elapsed = (record.ended_at or record.created_at) - record.created_at
     line = report.closing_line(
         record,
-        [result.status for result in rows.results],
-        money.bill(_sent_by(answers, record)),
+        rows.statuses,
+        bill,
         elapsed,
         is_rerun=is_rerun,
-        unpaid=_unpaid(rows.results),
+        unpaid=[result.error or "" for result in rows.failed(_is_unpaid)],
         lost=sum(shard.shape == LOST for shard in engine.store.shards(record.id)),
         twice=twice(record, engine),
     )
@@ -52,7 +50,7 @@ def make_report(record: RunRecord, engine: Engine) -> report.Report:
     reader = engine.reader()
     answers = reader.of_requests(record)
     rows = reader.of_rows(record, answers).results
-    return report.make_report(record, rows, _sent_by(answers, record), twice(record, engine))
+    return report.make_report(record, rows, sent_by(answers, record), twice(record, engine))
 
 
 class Tally:
@@ -67,8 +65,8 @@ class Tally:
     def __init__(self, run_id: str, engine: Engine) -> None:
         self._run_id, self._engine = run_id, engine
         self._seen: set[int] = set()
-        self._statuses: dict[int, str] = {}  # by request; the latest attempt counts
-        self._bill = money.Bill(Decimal(0), 0)
+        self._codes = NO_CODES  # of each request's status; the latest attempt counts
+        self._bill = NOTHING
         self._taking = threading.Lock()  # two cards may show one run
 
     def take(self) -> tuple[dict[str, int], money.Bill]:
@@ -80,19 +78,19 @@ class Tally:
                 if shard.state is ShardState.COLLECTED and shard.number not in self._seen:
                     self._add(record, shard)
                     self._seen.add(shard.number)
-            counts = Counter(self._statuses.values())
-            bill = self._bill
-        return {str(status): counts[status] for status in RowStatus if counts[status]}, bill
+            counts, bill = count_statuses(self._codes), self._bill
+        return {str(status): count for status, count in counts.items()}, bill
 
     def _add(self, record: RunRecord, shard: Shard) -> None:
-        results = self._engine.reader().of_shard(record, shard)
-        self._statuses.update((i, str(result.status)) for i, result in results.items())
-        self._bill = self._bill.plus(money.bill(results.values()))
+        gatherer = self._engine.gatherer()
+        part = gatherer.part(record, shard, gatherer.reader.output(record))
+        self._codes = placed(self._codes, part)
+        self._bill = self._bill.plus(part.stock.bill)
 
 
 def own(record: RunRecord, engine: Engine) -> list[Result]:
     """Return the results of the requests that a run sent itself, of every attempt."""
-    return _sent_by(engine.reader().of_requests(record), record)
+    return sent_by(engine.reader().of_requests(record), record)
 
 
 def twice(record: RunRecord, engine: Engine) -> money.Bill | None:
@@ -147,19 +145,6 @@ def estimate_of(record: RunRecord, shards: Sequence[Shard], outlook: Outlook) ->
     )
 
 
-def _sent_by(answers: Answers, record: RunRecord) -> list[Result]:
-    """Return the results of the requests that a run sent itself, of every attempt."""
-    if not record.sources:
-        return [*answers.results, *answers.replaced]
-    both = zip(answers.results, answers.origins, strict=True)
-    own = [result for result, origin in both if origin.run_id == record.id]
-    return [*own, *answers.replaced]
-
-
-def _unpaid(results: Sequence[Result]) -> list[str]:
-    """Return the errors of rows that failed for credit or a spend limit."""
-    return [
-        result.error or ""
-        for result in results
-        if result.status is RowStatus.ERRORED and cause_of(result) is Cause.UNPAID
-    ]
+def _is_unpaid(result: Result) -> bool:
+    """Tell whether a request failed for credit or a spend limit."""
+    return result.status is RowStatus.ERRORED and cause_of(result) is Cause.UNPAID

@@ -139,7 +139,7 @@ class Reader:
             ordinals = references[at, 1].tolist()
             known = self._borrowed(run_id, None if wanted is None else frozenset(ordinals))
             if known is None:
-                gone = Result(RowStatus.ERRORED, error=f"its answer was purged with run {run_id}")
+                gone = purged(run_id)
                 for i in at:
                     answers.results[i] = gone
             elif at:
@@ -181,8 +181,7 @@ class Reader:
     ) -> Answers:
         """Return what `of_rows` does, but every vote of each row."""
         results, origins, _ = self.of_requests(record) if found is None else found
-        told = record.reasons or catalog.load_reasons(self.spool.folder(record.id))
-        never = [Result(RowStatus(status), error=why) for status, why in told]
+        never = self.never_sent(record)
         rows = self.map(record.id).rows[asked].tolist()
         if not never:
             return Answers([results[i] for i in rows], [origins[i] for i in rows])
@@ -190,6 +189,18 @@ class Reader:
             [results[i] if i >= 0 else never[-i - 1] for i in rows],
             [origins[i] if i >= 0 else NEVER_SENT for i in rows],
         )
+
+    def never_sent(self, record: RunRecord) -> list[Result]:
+        """Return what rows of a run get that are never sent, by the number of their reason."""
+        told = record.reasons or catalog.load_reasons(self.spool.folder(record.id))
+        return [Result(RowStatus(status), error=why) for status, why in told]
+
+    def of_collected(self, record: RunRecord, shard: Shard) -> dict[int, Result]:
+        """Return one result per request of a collected shard, whatever it should be."""
+        ordinals = catalog.load_ordinals(self.spool.folder(record.id), shard.number)
+        results = dict.fromkeys(ordinals, LOST)
+        self._collected(record, shard, ordinals, results, None)
+        return results
 
     def of_shard(self, record: RunRecord, shard: Shard) -> dict[int, Result]:
         """Return the readable results of one collected shard, by request, as they fit."""
@@ -208,12 +219,12 @@ class Reader:
 
     def needed(self, record: RunRecord, run_id: str) -> list[int]:
         """Return which shards of another run hold requests of this one."""
-        if self._is_purged(run_id):
+        if self.is_purged(run_id):
             return []
         try:
             return self._needed(record, run_id)
         except LedgerError:
-            if self._is_purged(run_id):  # meanwhile
+            if self.is_purged(run_id):  # meanwhile
                 return []
             raise
 
@@ -237,16 +248,22 @@ class Reader:
         hashes = self.map(record.id).hashes(ordinals)
         return custom_ids(record.nonce, shard.attempt, ordinals, hashes)
 
-    def _is_purged(self, run_id: str) -> bool:
+    def ordinals(self, record: RunRecord, shard: Shard) -> dict[str, int]:
+        """Return the request of each custom_id of a shard that was sent from here."""
+        ordinals = catalog.load_ordinals(self.spool.folder(record.id), shard.number)
+        return dict(zip(self.expected(record, shard), ordinals, strict=True))
+
+    def is_purged(self, run_id: str) -> bool:
+        """Tell whether the answers of a run are gone."""
         return self.store.run(run_id).state is RunState.PURGED
 
     def _borrowed(self, run_id: str, wanted: AbstractSet[int] | None) -> Answers | None:
         """Return the answers of a run; None when it was purged, be it while they are read."""
-        if not self._is_purged(run_id):
+        if not self.is_purged(run_id):
             try:
                 return self._own(run_id, wanted)
             except LedgerError:
-                if not self._is_purged(run_id):
+                if not self.is_purged(run_id):
                     raise
         return None
 
@@ -288,7 +305,7 @@ class Reader:
         record: RunRecord,
         shard: Shard,
         ordinals: Sequence[int],
-        results: list[Result],
+        results: list[Result] | dict[int, Result],
         wanted: AbstractSet[int] | None,
     ) -> None:
         blocks = read(read_line_blocks(self.checked(shard)))
@@ -333,6 +350,20 @@ class Reader:
             return _ordinal
         ids = catalog.load_ids(self.spool.folder(record.id), shard.number)
         return {name: i for i, name in enumerate(ids) if name is not None}.__getitem__
+
+
+def purged(run_id: str) -> Result:
+    """Return what stands for the answers of a run that was purged."""
+    return Result(RowStatus.ERRORED, error=f"its answer was purged with run {run_id}")
+
+
+def sent_by(answers: Answers, record: RunRecord) -> list[Result]:
+    """Return the results of the requests that a run sent itself, of every attempt."""
+    if not record.sources:
+        return [*answers.results, *answers.replaced]
+    both = zip(answers.results, answers.origins, strict=True)
+    own = [result for result, origin in both if origin.run_id == record.id]
+    return [*own, *answers.replaced]
 
 
 def _believed(found: dict[str, Result], counts: Counts | None) -> dict[str, Result]:

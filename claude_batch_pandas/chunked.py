@@ -46,7 +46,7 @@ def answered(record: RunRecord, engine: Engine, rows: int) -> Iterator[pd.DataFr
     reader, index = engine.reader(), saved_index(record, engine)
     for start in range(0, max(1, len(index)), rows):
         part = slice(start, start + rows)
-        columns = frames.answer_columns(reader.output(record), reader.of_part(record, part).results)
+        columns = frames.arrays(reader.output(record), reader.of_part(record, part).results)
         yield frames.on_index(index[part], columns)
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from claude_batch_pandas.client import Client
+from claude_batch_pandas.columns import Builder, Part
 from claude_batch_pandas.lines import lines_of
+from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import Batch, Shard
-from claude_batch_pandas.results import read_tags
+from claude_batch_pandas.results import read_block, read_tags
 from claude_batch_pandas.spool import PART, Writing, move, read_blocks, read_line_blocks
 
 MAX_DOWNLOADS = 3
@@ -42,15 +44,21 @@ class Check(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """A results file in the spool."""
+    """A results file in the spool; if it is whole, with what it says."""
 
     sha256: str
     complete: bool
     problem: str
+    part: Part | None = None
 
 
 def collect(
-    client: Client, batch: Batch, shard: Shard, expected: Iterable[str] | None, path: Path
+    client: Client,
+    batch: Batch,
+    shard: Shard,
+    expected: Mapping[str, int] | None,
+    path: Path,
+    output: Output,
 ) -> Collected:
     """Download the results of a batch to `path`, and check them.
 
@@ -60,10 +68,12 @@ def collect(
     batch : Batch
         Ended.
     shard : Shard
-    expected : iterable of str or None
-        The custom_ids of the shard; None where only their number is known.
+    expected : CustomIds or None
+        Those of the shard; None where only their number is known.
     path : Path
         Of the results in the spool.
+    output : Output
+        What the answers are read as.
 
     Raises
     ------
@@ -71,7 +81,6 @@ def collect(
         When the download breaks; nothing is kept, call again.
     LedgerError
     """
-    names = None if expected is None else frozenset(expected)
     aside = path.with_name(f"{path.name}.best{PART}")  # the best of those that are not whole
     best: Collected | None = None
     readable = -1
@@ -79,12 +88,14 @@ def collect(
         for _ in range(MAX_DOWNLOADS):
             with Writing(path) as file:
                 if not batch.archived:
-                    total = batch.counts.total if names is None else len(names)
+                    total = batch.counts.total if expected is None else len(expected)
                     for block in client.download(_id(shard), total):
                         file.write(block)
-                check = verify(file.temporary, names, batch)
+                lines = read(file.temporary, output)
+                check = verify(file.temporary, lines, expected, batch)
                 if not check.problem:
-                    return Collected(file.keep(), True, "")
+                    part = None if expected is None else lines.part(expected)
+                    return Collected(file.keep(), True, "", part)
                 if check.readable > readable:
                     readable = check.readable
                     best = Collected(file.keep(aside), False, check.problem)
@@ -98,19 +109,31 @@ def collect(
     return best._replace(problem=ARCHIVED) if batch.archived else best
 
 
-def verify(path: Path, expected: frozenset[str] | None, batch: Batch) -> Check:
+def read(path: Path, output: Output) -> Builder:
+    """Read a results file once, for all that is asked of it."""
+    lines = Builder(output)
+    for block in read_line_blocks(path):
+        lines.add(read_block(block), len(block))
+    return lines
+
+
+def verify(path: Path, lines: Builder, expected: Mapping[str, int] | None, batch: Batch) -> Check:
     """Check a results file against what was sent, as far as known, and what the API counted."""
-    tags = [tag for block in read_tags(read_line_blocks(path)) for tag in block]
-    read = [*filter(None, tags)]
-    ours = [tag for tag in read if expected is None or tag[0] in expected]
-    foreign = len(read) - len(ours)
-    if len(ours) > len({name for name, _ in ours}):
+    if expected is not None and lines.is_one_each(expected):  # as nearly always
+        return Check(len(expected), _doubt(path, lines.kinds, batch))
+    tags = [*zip(lines.names, lines.kinds, strict=True)]
+    ours = tags
+    if expected is not None:
+        ours = [tag for tag in tags if tag[0] in expected]
+    foreign = len(tags) - len(ours)
+    seen = Counter([name for name, _ in ours])
+    if len(ours) > len(seen):
         ours = _without_echoes(path, ours)
+        seen = Counter([name for name, _ in ours])
     total = batch.counts.total if expected is None else len(expected)
-    seen = Counter(name for name, _ in ours)
     readable = sum(times == 1 for times in seen.values())
     problems = {
-        "unreadable": len(tags) - len(read),
+        "unreadable": lines.unreadable,
         "foreign": foreign,
         "repeated": len(seen) - readable,
         "missing": max(0, total - len(seen)),

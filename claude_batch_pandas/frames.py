@@ -15,19 +15,18 @@ import numpy as np
 import pandas as pd
 
 from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.columns import CODES, STATUSES, Columns
 from claude_batch_pandas.exceptions import InputError, OutputExistsError
 from claude_batch_pandas.outputs import Field, Kind, Output
-from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.report import TOKENS
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.templates import missing_columns
+from claude_batch_pandas.texts import Texts
 
 # pandas 3 copies on write and has a string dtype of its own; 2.x needs a real copy.
 PANDAS_3 = int(pd.__version__.split(".")[0]) >= 3  # noqa: PLR2004
 STRING: Any = "str" if PANDAS_3 else "string"
-STATUSES = [str(status) for status in RowStatus]
-CODES = {status: code for code, status in enumerate(RowStatus)}
 DTYPES: dict[Kind, Any] = {
     Kind.TEXT: STRING,
     Kind.INTEGER: "Int64",
@@ -138,13 +137,15 @@ class Source:
         """
         series = {column: self._df.iloc[:, self._positions[column][0]] for column in columns}
         whole = {column for column, values in series.items() if _is_whole_with_gaps(values)}
+        mixed = {column for column, values in series.items() if not _is_uniform(values.dtype)}
         for start in range(0, len(self._df), size):
             length = min(size, len(self._df) - start)
             values: dict[str, list[Any]] = {}
             missing: dict[str, list[bool]] = {}
             for column, cells in series.items():
                 part, gaps = _read(cells.iloc[start : start + length])
-                if column not in raw and any(type(cell) is bytes for cell in part):
+                may_be_bytes = column not in raw and column in mixed
+                if may_be_bytes and any(type(cell) is bytes for cell in part):
                     raise InputError(BYTES.format(column))
                 if column in whole:
                     part = [cell if cell != cell else int(cell) for cell in part]  # noqa: PLR0124
@@ -225,7 +226,7 @@ def check_rejoin(data: Any, output: Output) -> None:
         raise OutputExistsError(msg)
 
 
-def join(data: Any, output: Output, rows: Sequence[Result]) -> pd.DataFrame:
+def join(data: Any, output: Output, rows: Columns | Sequence[Result]) -> pd.DataFrame:
     """Return a new frame with the columns of an output, by position.
 
     Parameters
@@ -233,8 +234,8 @@ def join(data: Any, output: Output, rows: Sequence[Result]) -> pd.DataFrame:
     data : pandas.DataFrame or pandas.Series
         Left as it is.
     output : Output
-    rows : sequence of Result
-        One per row.
+    rows : Columns or sequence of Result
+        One result per row.
 
     Returns
     -------
@@ -242,7 +243,7 @@ def join(data: Any, output: Output, rows: Sequence[Result]) -> pd.DataFrame:
         The same index, rows and columns, and those of the output: the answers, ``_status``
         (categorical) and ``_error`` (string). Of a Series, only those.
     """
-    columns = answer_columns(output, rows)
+    columns = arrays(output, rows)
     if isinstance(data, pd.Series):
         return on_index(data.index, columns)
     out: pd.DataFrame = snapshot(data)
@@ -269,21 +270,25 @@ def snapshot(data: Any) -> Any:
     return data.copy(deep=not PANDAS_3)
 
 
-def answer_columns(output: Output, rows: Sequence[Result]) -> dict[str, Any]:
+def arrays(output: Output, rows: Columns | Sequence[Result]) -> dict[str, Any]:
     """Return the arrays of an output by their column names."""
+    if not isinstance(rows, Columns):
+        rows = Columns.of(output, rows)
     *names, status, error = output.columns
-    arrays = [*map(_array, output.fields, output.cells(rows))]
+    found = [*map(_array, output.fields, rows.cells)]
     if output.votes > 1:
-        arrays.append(pd.array([row.agreement for row in rows], dtype="Float64"))
+        found.append(pd.array(rows.agreement, dtype="Float64"))
     return {
-        **dict(zip(names, arrays, strict=True)),
-        status: _statuses(rows),
-        error: pd.array([row.error for row in rows], dtype=STRING),
+        **dict(zip(names, found, strict=True)),
+        status: _statuses(rows.codes),
+        error: pd.array(rows.errors.array, dtype=STRING),
     }
 
 
-def _array(field: Field, cells: list[Any]) -> Any:
+def _array(field: Field, cells: Texts | list[Any]) -> Any:
     """Return a column of answers in the dtype that fits it."""
+    if isinstance(cells, Texts):
+        return pd.array(cells.array, dtype=STRING)
     if field.kind in DTYPES:
         return pd.array(cells, dtype=DTYPES[field.kind])
     if field.kind is Kind.CATEGORY:
@@ -306,7 +311,8 @@ def details(index: pd.Index, answers: Answers, dollars: Sequence[Decimal | None]
     results, origins, _ = answers
     index = index.repeat(len(results) // max(1, len(index)))
     usages = [result.usage for result in results]
-    columns: dict[str, Any] = {"status": _statuses(results)}
+    codes = np.array([CODES[result.status] for result in results], np.int8)
+    columns: dict[str, Any] = {"status": _statuses(codes)}
     for name in ("error", "text", "stop_reason", "model", "request_id"):
         columns[name] = pd.array([getattr(result, name) for result in results], dtype=STRING)
     sent = [origin.attempts > 0 for origin in origins]
@@ -325,9 +331,8 @@ def details(index: pd.Index, answers: Answers, dollars: Sequence[Decimal | None]
     return on_index(index, columns)
 
 
-def _statuses(results: Sequence[Result]) -> Any:
-    codes: Any = np.array([CODES[result.status] for result in results], dtype=np.int8)
-    kinds: Any = pd.CategoricalDtype(STATUSES)
+def _statuses(codes: Any) -> Any:
+    kinds: Any = pd.CategoricalDtype([*map(str, STATUSES)])
     return pd.Categorical.from_codes(codes, dtype=kinds)
 
 
@@ -415,6 +420,11 @@ def plain_html(words: str, df: pd.DataFrame) -> str:
     """Return words and a small table as HTML, in which every value is text."""
     table: str = df.to_html(index=False, notebook=True, border=0)
     return f"<p>{escape(words)}</p>{table}"
+
+
+def _is_uniform(dtype: Any) -> bool:
+    """Tell whether a column holds texts only, or numbers only."""
+    return isinstance(dtype, pd.StringDtype) or pd.api.types.is_numeric_dtype(dtype)
 
 
 def _is_whole_with_gaps(series: pd.Series) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import accounts, deadlines, frames, money, report
 from claude_batch_pandas.acts import Acts
-from claude_batch_pandas.answers import Answers
+from claude_batch_pandas.columns import Columns
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError, LedgerError, WaitTimeoutError
 from claude_batch_pandas.joining import Join
@@ -64,7 +64,7 @@ class Run(Acts, Looks):
         self._failure: BaseException | None = None  # of a worker that is no longer kept
         self._is_detached = False
         self._was_over = self.done  # before anybody here asked for anything
-        self._fresh: Answers | None = None  # what the closing line read, for `columns`
+        self._fresh: Columns | None = None  # what the closing line read, for `columns`
 
     def __repr__(self) -> str:
         record = self._record
@@ -212,7 +212,7 @@ class Run(Acts, Looks):
         """
         record = self._record
         fresh, self._fresh = self._fresh, None
-        rows = (fresh or self._engine.reader().of_rows(record)).results
+        rows = self._engine.gatherer().rows(record).rows if fresh is None else fresh
         return self._join.by_position(record, df, rows)
 
     def details(self) -> pd.DataFrame:
@@ -292,6 +292,7 @@ class Run(Acts, Looks):
         worker = self._drive()
         while not self._is_over(worker):
             worker = self._drive()
+            worker.is_awaited = True
             while not worker.done.is_set():
                 watch(self.progress)
                 yield worker
@@ -343,6 +344,8 @@ class Run(Acts, Looks):
             msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
             raise WaitTimeoutError(msg)
         line, self._fresh = accounts.closing_line(self._record, self._engine, self._was_over)
+        if worker is not None:
+            worker.let_go()
         watch.progress = replace(watch.progress, state=RunState.ENDED)
         watch.end(line)
 

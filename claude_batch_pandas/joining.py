@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from claude_batch_pandas import catalog, frames, indexes
+from claude_batch_pandas.columns import Columns
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.matching import Matched, keep_digests, match_frame
 from claude_batch_pandas.planning import INDEX
 from claude_batch_pandas.records import RunRecord, RunState
 from claude_batch_pandas.rendering import Recipe
-from claude_batch_pandas.results import Result
 from claude_batch_pandas.spool import read_sealed
 from claude_batch_pandas.tracebacks import Curtain, warn
 
@@ -65,11 +64,11 @@ class Join:
             return self._labels
         return saved_index(record, self._engine)
 
-    def by_position(self, record: RunRecord, df: Any, rows: Sequence[Result]) -> pd.DataFrame:
+    def by_position(self, record: RunRecord, df: Any, rows: Columns) -> pd.DataFrame:
         """Return the answers beside the very frame that was sent; without one, on its index."""
         output = self._engine.reader().output(record)
         if df is None:
-            return frames.on_index(self.index(record), frames.answer_columns(output, rows))
+            return frames.on_index(self.index(record), frames.arrays(output, rows))
         return frames.join(df, output, rows)
 
     def match(self, record: RunRecord, df: Any) -> Matched:

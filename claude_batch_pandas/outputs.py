@@ -84,6 +84,11 @@ class Output:
     votes: int = 1
 
     @property
+    def is_text(self) -> bool:
+        """Whether an answer is its text, whatever that says."""
+        return self.schema is None and not self.has_tools
+
+    @property
     def fields(self) -> list[Field]:
         """The columns of answers."""
         if self.schema is None:
@@ -149,7 +154,7 @@ class Output:
 
     def cells(self, results: Sequence[Result]) -> list[list[Any]]:
         """Return the cells of each column of answers, one per result; None is missing."""
-        if self.schema is None and not self.has_tools:
+        if self.is_text:
             return [[_text(result) for result in results]]
         if self.schema is None:
             return [[_tool_or_text(result) for result in results]]

@@ -29,16 +29,15 @@ TOKENS = (
 PROMPT = ("input_tokens", *TOKENS[3:])  # the kinds that are not output
 
 
-def count_statuses(statuses: Sequence[str]) -> str:
+def tell_statuses(counts: Mapping[RowStatus, int]) -> str:
     """Return ``990 succeeded, 6 refused, 4 errored``."""
-    counts = Counter(statuses)
-    told = [f"{counts[status]:,} {status}" for status in TOLD if counts[status]]
+    told = [f"{counts[status]:,} {status}" for status in TOLD if counts.get(status)]
     return ", ".join(told) or "0 rows"
 
 
 def closing_line(
     record: RunRecord,
-    statuses: Sequence[str],
+    statuses: Mapping[RowStatus, int],
     bill: money.Bill,
     elapsed: float,
     *,
@@ -52,8 +51,8 @@ def closing_line(
     Parameters
     ----------
     record : RunRecord
-    statuses : sequence of str
-        One per row.
+    statuses : mapping of RowStatus to int
+        Rows by status.
     bill : Bill
         Of the requests this run sent itself; reused answers were paid before.
     elapsed : float
@@ -67,7 +66,7 @@ def closing_line(
     lost : int
         Rows that were asked at once, whose answer was lost, and which were then asked in a batch.
     """
-    line = f"{count_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
+    line = f"{tell_statuses(statuses)}; {bill}; {duration(elapsed)}; run {record.id}"
     if is_rerun:
         line += " (ended before; nothing was sent)"
     if twice is not None:

@@ -8,8 +8,9 @@ standard library, so that one odd line costs at most one row. Pure.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -29,6 +30,8 @@ THOUGHT = (
     "retry(truncated=True, max_tokens=...), or without: thinking={'type': 'disabled'}"
 )
 PAUSED_TURN = "pause_turn"  # a stop reason
+FULL = frozenset({"end_turn", "stop_sequence"})  # stop reasons of answers that lack nothing
+ASIDE = frozenset({"thinking", "redacted_thinking"})  # blocks of an answer that are not shown
 UNREADABLE = "no readable result; it may have been paid"
 DOUBTFUL = "unreadable"  # the error_type of what may have been answered, and paid
 
@@ -170,6 +173,33 @@ class _Line(msgspec.Struct, gc=False):
     result: _Outcome
 
 
+class Lines(NamedTuple):
+    """The readable lines of a block, as far as each needs to be known.
+
+    Attributes
+    ----------
+    names : list of str
+        The custom_id of each.
+    kinds : list of str
+        The result type of each.
+    texts : list of str or None
+        The answer of each that is a whole one, and nothing but text.
+    others : dict of int to Result
+        By place, all that are more, or less.
+    used : list of (str or None, Usage)
+        Model and tokens of the former.
+    unreadable : int
+        Lines that are not among them.
+    """
+
+    names: list[str]
+    kinds: list[str]
+    texts: list[str | None]
+    others: dict[int, Result]
+    used: list[tuple[str | None, Usage]]
+    unreadable: int
+
+
 FACTS: dict[str, Any] = {
     "id": str | None,
     "model": str | None,
@@ -200,6 +230,38 @@ def read_tags(blocks: Iterable[bytes]) -> Iterator[list[tuple[str, str] | None]]
         yield [
             None if line is None else (line.custom_id, line.result.type) for line in _parse(block)
         ]
+
+
+def read_block(block: bytes) -> Lines:
+    """Read some lines of a results file, in less time and memory than a `Result` each."""
+    found = _parse(block)
+    lines = [line for line in found if line is not None]
+    others: dict[int, Result] = {}
+    texts: list[str | None] = []
+    used: list[tuple[str | None, Usage]] = []
+    for i, line in enumerate(lines):
+        message = line.result.message
+        text = None if message is None else _whole_text(message)
+        texts.append(text)
+        if text is None or line.result.type != "succeeded":
+            texts[i], others[i] = None, _result(line.result)
+        elif message is not None and message.usage is not None:
+            used.append((message.model, message.usage))
+    names = [line.custom_id for line in lines]
+    kinds = [sys.intern(line.result.type) for line in lines]  # of four words, not one per line
+    return Lines(names, kinds, texts, others, used, len(found) - len(lines))
+
+
+def _whole_text(message: _Message) -> str | None:
+    """Return an answer that is whole, priced, and nothing but text; None for any other."""
+    if message.stop_reason not in FULL or message.usage is None:
+        return None
+    content = message.content
+    if len(content) == 1 and content[0].type == "text":
+        return content[0].text or ""
+    if all(part.type == "text" or part.type in ASIDE for part in content):
+        return "".join([part.text or "" for part in content if part.type == "text"])
+    return None
 
 
 def _parse(block: bytes) -> Sequence[_Line | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from claude_batch_pandas.causes import Cause, cause_of
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.histories import contents_of
-from claude_batch_pandas.records import RunRecord, RunState, Shard
+from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.requests import with_max_tokens, with_turn
 from claude_batch_pandas.results import Result
 from claude_batch_pandas.sharding import LARGEST_DEFAULT
@@ -149,7 +149,8 @@ def retry_passing(record: RunRecord, engine: Engine) -> bool | None:
     a run that is being canceled. None while somebody else plans: whoever plans may be waiting for
     this very run, so it is not waited for.
     """
-    if not will_retry(record, engine.store.shards(record.id)):
+    shards = engine.store.shards(record.id)
+    if not will_retry(record, shards) or not _has_passing(record, engine, shards):
         return False
     lock = locks.Lock(engine.store.home / locks.PLANNING)
     if not lock.acquire():
@@ -169,6 +170,18 @@ def _retry_passing(record: RunRecord, engine: Engine) -> bool:
         return is_early and cause_of(result) is Cause.PASSING
 
     return _ask_again(record.id, engine, is_wanted, by_itself=True)
+
+
+def _has_passing(record: RunRecord, engine: Engine, shards: Sequence[Shard]) -> bool:
+    """Tell whether a request of some shards failed for a cause that passes by itself."""
+    gatherer = engine.gatherer()
+    output = gatherer.reader.output(record)
+    return any(
+        cause_of(result) is Cause.PASSING
+        for shard in shards
+        if shard.state is ShardState.COLLECTED and will_retry(record, [shard])
+        for result in gatherer.part(record, shard, output).stock.others.values()
+    )
 
 
 def will_retry(record: RunRecord, shards: Iterable[Shard]) -> bool:

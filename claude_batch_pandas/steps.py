@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from claude_batch_pandas import attaching, collecting, deadlines
 from claude_batch_pandas.answers import Reader
+from claude_batch_pandas.columns import Part
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
 from claude_batch_pandas.inquiry import Inquiry
@@ -52,6 +53,7 @@ class Steps:
     _twins: Twins = field(init=False)
     _live: Asker = field(init=False)
     _shards: list[Shard] = field(default_factory=list)
+    _parts: dict[tuple[str, int, str | None], Part] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         engine = self.engine
@@ -71,6 +73,10 @@ class Steps:
         """Read the run and its shards from the ledger."""
         self.record = self.engine.store.run(self.record.id)
         self._shards = self.engine.store.shards(self.record.id)
+
+    def let_go(self) -> None:
+        """Forget the results that came, which are on the disk."""
+        self._parts.clear()
 
     @property
     def is_sent(self) -> bool:
@@ -289,12 +295,16 @@ class Steps:
         engine.store.mark_seen(shard, batch)
         self.tell("")
         is_attached = self.record.attached
-        expected = None if is_attached else self._reader.expected(self.record, shard)
+        expected = None if is_attached else self._reader.ordinals(self.record, shard)
         path = engine.spool.results(shard.run_id, shard.number)
-        collected = collecting.collect(engine.client, batch, shard, expected, path)
+        output = self._reader.output(self.record)
+        collected = collecting.collect(engine.client, batch, shard, expected, path, output)
         if is_attached:
             names = attaching.learn(engine.spool, shard, batch.counts.total)
             engine.store.mark_counted(shard, len(names))
+        if collected.part is not None:
+            self._parts[shard.run_id, shard.number, collected.sha256] = collected.part
+            engine.parts.update(self._parts)
         engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)
         self.tell(collected.problem)
 

@@ -61,6 +61,8 @@ class Worker:
         Set when nothing more will happen here.
     failure : BaseException or None
         Why it stopped before the end.
+    is_awaited : bool
+        Whether somebody will ask for the results, and then call `let_go`.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Worker:
         self._lock = Lock(engine.spool.folder(record.id) / "lock")
         self._wake = threading.Event()
         self._told_at = 0.0  # on the machine's own clock
+        self.is_awaited = False
         self._is_stopping = False
         self._leave_when_sent = False
         self._is_abandoned = False
@@ -107,6 +110,10 @@ class Worker:
     def wake(self) -> None:
         """Look at the ledger now: something was asked for."""
         self._wake.set()
+
+    def let_go(self) -> None:
+        """Forget the results that came, once whoever waited has them; they are on the disk."""
+        self._steps.let_go()
 
     def abandon(self) -> None:
         """Note that nobody waits any more; the end of the process shall not either."""
@@ -149,6 +156,8 @@ class Worker:
                 log.debug("run %s stopped", self._run.id, exc_info=True)
         finally:
             self._lock.release()
+            if not self.is_awaited:
+                self.let_go()
             self.done.set()
 
     def _is_settled(self) -> bool:

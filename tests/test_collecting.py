@@ -16,12 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_batch_pandas.client import Client
-from claude_batch_pandas.collecting import Check, collect, verify
+from claude_batch_pandas.collecting import Check, collect, read, verify
 from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.outputs import output_of
 from claude_batch_pandas.records import Batch, Counts, Shard
 from tests.strategies import line, succeeded
 
 NAMES = [f"name-{i}" for i in range(6)]
+EXPECTED = {name: i for i, name in enumerate(NAMES)}
+OUTPUT = output_of("answer")
 TYPES = ["succeeded", "errored", "canceled", "expired", "succeeded", "succeeded"]
 COUNTS = Counts(succeeded=3, errored=1, canceled=1, expired=1)
 SHARD = Shard(run_id="r", number=0, attempt=1, total=6, size=1, sha256="", batch_id="msgbatch_1")
@@ -52,7 +55,7 @@ def batch_of(counts: Counts = COUNTS, *, archived: bool = False) -> Batch:
 def check(path: Path, data: bytes, counts: Counts = COUNTS) -> Check:
     """Write a results file and verify it."""
     path.write_bytes(data)
-    return verify(path, frozenset(NAMES), batch_of(counts))
+    return verify(path, read(path, OUTPUT), EXPECTED, batch_of(counts))
 
 
 @given(
@@ -181,9 +184,11 @@ def test_a_whole_file_is_kept_as_it_came(tmp_path: Path) -> None:
     data = b"".join(reversed(WHOLE))
     client, server = serve(data)
     path = tmp_path / "results"
-    found = collect(client, batch_of(), SHARD, NAMES, path)
+    found = collect(client, batch_of(), SHARD, EXPECTED, path, OUTPUT)
 
-    assert found == (hashlib.sha256(data).hexdigest(), True, "")
+    assert found[:3] == (hashlib.sha256(data).hexdigest(), True, "")
+    assert found.part is not None
+    assert found.part.ordinals.tolist() == [*range(6)]
     assert path.read_bytes() == data
     assert list(tmp_path.iterdir()) == [path]
     assert server.asked == 1
@@ -194,9 +199,9 @@ def test_a_file_that_is_short_is_downloaded_again(tmp_path: Path) -> None:
     whole = b"".join(WHOLE)
     client, server = serve(b"".join(WHOLE[:4]), whole)
     path = tmp_path / "results"
-    found = collect(client, batch_of(), SHARD, NAMES, path)
+    found = collect(client, batch_of(), SHARD, EXPECTED, path, OUTPUT)
 
-    assert found == (hashlib.sha256(whole).hexdigest(), True, "")
+    assert found[:3] == (hashlib.sha256(whole).hexdigest(), True, "")
     assert path.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [path]
     assert server.asked == 2
@@ -208,9 +213,9 @@ def test_the_best_of_three_is_kept(order: tuple[int, ...], tmp_path: Path) -> No
     best = b"".join(WHOLE[:4])
     client, server = serve(*(b"".join(WHOLE[:count]) for count in order))
     path = tmp_path / "results"
-    found = collect(client, batch_of(), SHARD, NAMES, path)
+    found = collect(client, batch_of(), SHARD, EXPECTED, path, OUTPUT)
 
-    assert found == (hashlib.sha256(best).hexdigest(), False, "2 missing")
+    assert found == (hashlib.sha256(best).hexdigest(), False, "2 missing", None)
     assert path.read_bytes() == best
     assert list(tmp_path.iterdir()) == [path]
     assert server.asked == 3
@@ -220,7 +225,7 @@ def test_results_that_are_archived_are_not_asked_for(tmp_path: Path) -> None:
     """After 29 days they are gone: an empty file, and the reason."""
     client, server = serve(b"")
     path = tmp_path / "results"
-    found = collect(client, batch_of(archived=True), SHARD, NAMES, path)
+    found = collect(client, batch_of(archived=True), SHARD, EXPECTED, path, OUTPUT)
 
     assert (found.sha256, found.complete) == (hashlib.sha256(b"").hexdigest(), False)
     assert found.problem.startswith("its results are gone from the server")
@@ -232,7 +237,7 @@ def test_a_broken_download_keeps_nothing(tmp_path: Path) -> None:
     """The error is told, and no file stays, whole or temporary."""
     client, server = serve(httpx2.ReadError("cut"))
     with pytest.raises(APIError, match=r"broke \(ReadError\)"):
-        collect(client, batch_of(), SHARD, NAMES, tmp_path / "results")
+        collect(client, batch_of(), SHARD, EXPECTED, tmp_path / "results", OUTPUT)
 
     assert list(tmp_path.iterdir()) == []
     assert server.asked == 1
@@ -242,7 +247,7 @@ def test_a_download_that_breaks_after_a_short_one_keeps_nothing(tmp_path: Path) 
     """A file that failed the check is not left behind as if it were the results."""
     client, server = serve(b"".join(WHOLE[:4]), httpx2.ReadError("cut"))
     with pytest.raises(APIError, match=r"broke \(ReadError\)"):
-        collect(client, batch_of(), SHARD, NAMES, tmp_path / "results")
+        collect(client, batch_of(), SHARD, EXPECTED, tmp_path / "results", OUTPUT)
 
     assert list(tmp_path.iterdir()) == []
     assert server.asked == 2
@@ -252,7 +257,7 @@ def test_results_of_another_shape_are_not_believed(tmp_path: Path) -> None:
     """A portal's page and an error object are files without a readable result."""
     for body in (b"<html>Log in</html>", json.dumps({"type": "error"}).encode() + b"\n"):
         client, _ = serve(body)
-        found = collect(client, batch_of(), SHARD, NAMES, tmp_path / "results")
+        found = collect(client, batch_of(), SHARD, EXPECTED, tmp_path / "results", OUTPUT)
 
         assert not found.complete
         assert found.problem == "1 unreadable, 6 missing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from claude_batch_pandas.money import Bill
 from claude_batch_pandas.records import RowStatus, RunRecord, Scope
-from claude_batch_pandas.report import Preview, closing_line, count_statuses, make_report
+from claude_batch_pandas.report import Preview, closing_line, make_report, tell_statuses
 from claude_batch_pandas.results import Result
 from tests.strategies import read_one, succeeded, usage
 
@@ -42,7 +43,7 @@ BAD = Result(RowStatus.ERRORED, error="overloaded_error: Overloaded")
 
 def test_closing_line_is_the_documented_one() -> None:
     """The line that ends every run: rows by status, dollars, time, run."""
-    statuses = ["succeeded"] * 990 + ["errored"] * 4 + ["refused"] * 6
+    statuses = {RowStatus.ERRORED: 4, RowStatus.REFUSED: 6, RowStatus.SUCCEEDED: 990}
     line = closing_line(RECORD, statuses, Bill(Decimal("0.12"), 0), 840.0)
 
     assert line == "990 succeeded, 6 refused, 4 errored; $0.12; 14 min; run 20261120-intent-x7k2"
@@ -50,7 +51,7 @@ def test_closing_line_is_the_documented_one() -> None:
 
 def test_a_rerun_does_not_look_paid_again() -> None:
     """The dollars of a run that had ended before were spent then, and the line says so."""
-    line = closing_line(RECORD, ["succeeded"], Bill(Decimal(1), 0), 5.0, is_rerun=True)
+    line = closing_line(RECORD, {RowStatus.SUCCEEDED: 1}, Bill(Decimal(1), 0), 5.0, is_rerun=True)
 
     assert line.endswith("; $1.00; 5 s; run 20261120-intent-x7k2 (ended before; nothing was sent)")
 
@@ -59,7 +60,7 @@ def test_a_rerun_does_not_look_paid_again() -> None:
 @settings(deadline=None, max_examples=50)
 def test_statuses_are_counted_once_each(statuses: list[RowStatus]) -> None:
     """Every row is counted under its status, and no status is told that no row has."""
-    told = count_statuses([str(status) for status in statuses])
+    told = tell_statuses(Counter(statuses))
     parts = [part.split(" ") for part in told.split(", ")]
 
     assert {name: int(count) for count, name in parts} == (
@@ -69,7 +70,7 @@ def test_statuses_are_counted_once_each(statuses: list[RowStatus]) -> None:
 
 def test_large_counts_have_separators() -> None:
     """A million reads as 1,000,000."""
-    assert count_statuses(["skipped"] * 1_234) == "1,234 skipped"
+    assert tell_statuses({RowStatus.SKIPPED: 1_234}) == "1,234 skipped"
 
 
 def test_report_counts_rows_and_own_tokens() -> None:

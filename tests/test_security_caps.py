@@ -41,6 +41,7 @@ import anthropic
 from claude_batch_pandas import collecting
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.outputs import output_of
 from claude_batch_pandas.records import Shard, ShardState
 
 client = Client(anthropic.Anthropic(api_key="k", base_url=sys.argv[1]))
@@ -51,7 +52,11 @@ shard = Shard(
 )
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    print(collecting.collect(client, batch, shard, ["a", "b"], Path(sys.argv[2])).problem)
+    expected = {"a": 0, "b": 1}
+    found = collecting.collect(
+        client, batch, shard, expected, Path(sys.argv[2]), output_of("x")
+    )
+    print(found.problem)
 except APIError as error:
     print(error)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

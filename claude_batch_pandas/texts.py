@@ -1,0 +1,45 @@
+"""Texts of very many rows in little memory: Arrow's, of which pandas makes its columns, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+KIND = pa.large_string()  # 32 bits count two gigabytes only
+NOWHERE = -1  # in place of a place
+
+
+class Texts:
+    """Texts by place, some of them missing.
+
+    Parameters
+    ----------
+    array : pyarrow.ChunkedArray
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    @classmethod
+    def of(cls, texts: Sequence[str | None]) -> Texts:
+        """Return the texts of a list; None is missing."""
+        return cls(pa.chunked_array([pa.array(texts, KIND)]))
+
+    @classmethod
+    def join(cls, parts: Sequence[Texts]) -> Texts:
+        """Return the texts of several, one after the other; nothing is copied."""
+        return cls(pa.chunked_array([chunk for part in parts for chunk in part.array.chunks], KIND))
+
+    def take(self, places: npt.NDArray[np.int64]) -> Texts:
+        """Return the texts at some places; there is none at `NOWHERE`."""
+        return Texts(self.array.take(pa.array(places, mask=places == NOWHERE)))
+
+    def head(self, count: int) -> Texts:
+        """Return the first texts; nothing is copied."""
+        return Texts(self.array.slice(0, count))
