@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from claude_batch_pandas.decoders import decode_with
 from claude_batch_pandas.money import Bill, Meter, bill
 from claude_batch_pandas.outputs import Kind, Output
 from claude_batch_pandas.records import RowStatus
@@ -58,24 +59,28 @@ class Stock:
     @classmethod
     def of(cls, output: Output, results: Sequence[Result], paid: Bill = NOTHING) -> Stock:
         """Return results that were read as the output already."""
-        both = zip(output.fields, output.cells(results), strict=True)
         return cls(
             np.array([CODES[result.status] for result in results], np.int8),
-            [Texts.of(column) if field.kind is Kind.TEXT else column for field, column in both],
+            _compact(output, output.cells(results)),
             _failed(dict(enumerate(results))),
             paid,
         )
 
     @classmethod
-    def of_texts(
-        cls, output: Output, texts: list[str | None], others: Mapping[int, Result], paid: Bill
+    def of_cells(
+        cls,
+        output: Output,
+        cells: Sequence[list[Any]],
+        others: Mapping[int, Result],
+        paid: Bill,
     ) -> Stock:
-        """Return the results of an output of texts: whole answers, and the others by place."""
-        codes = np.full(len(texts), CODES[RowStatus.SUCCEEDED], np.int8)
-        for i, result in others.items():
-            [[texts[i]]] = output.cells([result])
-            codes[i] = CODES[result.status]
-        return cls(codes, [Texts.of(texts)], _failed(others), paid)
+        """Return the cells of answers, and by place the results whose cells are still missing."""
+        codes = np.full(len(cells[0]), CODES[RowStatus.SUCCEEDED], np.int8)
+        codes[[*others]] = [CODES[result.status] for result in others.values()]
+        for column, found in zip(cells, output.cells([*others.values()]), strict=True):
+            for i, cell in zip(others, found, strict=True):
+                column[i] = cell
+        return cls(codes, _compact(output, cells), _failed(others), paid)
 
     @classmethod
     def join(cls, parts: Sequence[Stock]) -> Stock:
@@ -207,6 +212,7 @@ class Builder:
         self.kinds: list[str] = []
         self.unreadable = 0
         self._output = output
+        self._decode = decode_with(output)
         self._parts = [Stock.of(output, [])]
         self._size = 0  # bytes of the lines that are in no part yet
         self._texts: list[str | None] = []
@@ -254,15 +260,10 @@ class Builder:
         output, texts = self._output, self._texts
         others = {i: output.read(result) for i, result in self._others.items()}
         paid = self._meter.bill().plus(bill(others.values()))
-        if output.is_text:
-            self._parts.append(Stock.of_texts(output, texts, others, paid))
-        else:
-            good = RowStatus.SUCCEEDED
-            results = [
-                others[i] if i in others else output.read(Result(good, text))
-                for i, text in enumerate(texts)
-            ]
-            self._parts.append(Stock.of(output, results, paid))
+        cells, refused = self._decode(texts)
+        good = RowStatus.SUCCEEDED
+        odd = {i: output.read(Result(good, texts[i])) for i in refused if i not in others}
+        self._parts.append(Stock.of_cells(output, cells, others | odd, paid))
         self._texts, self._others, self._size, self._meter = [], {}, 0, Meter()
 
 
@@ -278,6 +279,11 @@ def count_statuses(codes: Codes) -> dict[RowStatus, int]:
     """Return how often each status stands among codes, in the order of `RowStatus`."""
     counts = np.bincount(codes[codes != NOT_HERE], minlength=len(STATUSES)).tolist()
     return {status: count for status, count in zip(STATUSES, counts, strict=True) if count}
+
+
+def _compact(output: Output, cells: Sequence[list[Any]]) -> list[Cells]:
+    both = zip(output.fields, cells, strict=True)
+    return [Texts.of(column) if field.kind is Kind.TEXT else column for field, column in both]
 
 
 def _failed(results: Mapping[int, Result]) -> dict[int, Result]:

@@ -74,6 +74,8 @@ class Output:
         Whether an answer may be the input of a tool, an object beside texts.
     votes : int
         How often each row is asked; with several, how many agree is a column.
+    fields : tuple of Field
+        The columns of answers.
     """
 
     name: str
@@ -82,15 +84,18 @@ class Output:
     flags: tuple[str, ...] = ()
     has_tools: bool = False
     votes: int = 1
+    fields: tuple[Field, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     @property
     def is_text(self) -> bool:
         """Whether an answer is its text, whatever that says."""
         return self.schema is None and not self.has_tools
 
-    @property
-    def fields(self) -> list[Field]:
-        """The columns of answers."""
+    def __post_init__(self) -> None:
+        """Work out the columns once; every answer is read by them."""
+        object.__setattr__(self, "fields", tuple(self._fields()))
+
+    def _fields(self) -> list[Field]:
         if self.schema is None:
             return [Field(self.name, Kind.OBJECT if self.has_tools else Kind.TEXT)]
         if self.flags:

@@ -25,6 +25,29 @@ MAX_OPTIONAL = 24  # parameters, then the API says "Schema is too complex for co
 MAX_UNIONS = 16  # parameters of several types, those that may be null included
 VALUE = "value"  # what stands around a type that is no object
 
+# What pydantic's core schema says of types that a JSON schema describes in full, by its own names.
+BOUNDS = {"ge", "le", "gt", "lt"}
+PLAIN: dict[str, set[str]] = {
+    "str": set(),
+    "bool": set(),
+    "int": BOUNDS,
+    "float": BOUNDS,
+    "literal": {"expected"},
+    "enum": {"cls", "members", "sub_type"},
+    "list": {"items_schema"},
+    "nullable": {"schema"},
+    "typed-dict": {"cls", "cls_name", "config", "extra_behavior", "fields"},
+    "typed-dict-field": {"schema", "required"},
+    "model": {"cls", "config", "schema"},
+    "model-fields": {"extra_behavior", "fields", "model_name"},
+    "model-field": {"schema"},
+    "dataclass": {"cls", "cls_name", "config", "fields", "schema", "slots"},
+    "dataclass-args": {"dataclass_name", "fields"},
+    "dataclass-field": {"init", "kw_only", "name", "schema"},
+    "definitions": {"schema", "definitions"},
+    "definition-ref": {"schema_ref"},
+}
+
 Json = dict[str, Any]
 Type = Any  # whatever pydantic makes a schema of
 
@@ -49,11 +72,14 @@ class Schema:
         Whether what was given stands in the one property ``value``.
     fit : callable
         Given the JSON value of an answer, returns what it becomes, or a `Misfit`.
+    is_plain : bool
+        Whether that is what the JSON schema says, and nothing beyond: no code of a user.
     """
 
     json: Json
     is_wrapped: bool
     fit: Callable[[Any], Any]
+    is_plain: bool = True
 
     def asked(self) -> Json:
         """Return the schema as the API takes it; the order of properties stays."""
@@ -143,7 +169,25 @@ def _of_type(given: Type) -> Schema:
             return Misfit("", f"checking it raised {type(error).__name__}")
         return {VALUE: found} if is_wrapped else found
 
-    return Schema(whole, is_wrapped, fit)
+    return Schema(whole, is_wrapped, fit, _is_plain(adapter.core_schema))
+
+
+def _is_plain(core: Any) -> bool:
+    """Tell whether pydantic checks no more than the JSON schema of some simple types says."""
+    if isinstance(core, list):
+        return all(map(_is_plain, core))
+    if not isinstance(core, Mapping) or "type" not in core:
+        return True
+    told = {name for name, part in core.items() if part}
+    known = PLAIN.get(core["type"])
+    if known is None or told - known - {"type", "metadata", "ref", "serialization"}:
+        return False
+    if told & {"config"} and core["config"].keys() - {"title", "extra_fields_behavior"}:
+        return False
+    fields = core.get("fields", [])
+    parts = [*(fields.values() if isinstance(fields, Mapping) else fields)]
+    parts += [core.get(name) for name in ("schema", "items_schema", "definitions")]
+    return all(map(_is_plain, parts))
 
 
 def resolve(node: Any, root: Any) -> Any:

@@ -47,7 +47,7 @@ LAYERS = [
         "markup",
         "shapes",
     },
-    {"rows", "functions", "requestfiles", "causes"},
+    {"rows", "functions", "requestfiles", "causes", "decoders"},
     {"folders"},
     {
         "database",
@@ -145,7 +145,7 @@ HOMES = {
     },
     "PIL": {"pictures"},
     "matplotlib": {"plots"},
-    "msgspec": {"results"},
+    "msgspec": {"decoders", "results"},
     "sqlite3": {"database"},
     "genai_prices": {"models"},
     "platformdirs": {"session", "verbs"},
