@@ -32,7 +32,8 @@ def spend(url: str, home: Path, name: str, cap: str, seed: int) -> None:
     cbp.options.poll_seconds, cbp.options.settle_seconds = (0.02, 0.05), 0.5
     cbp.options.max_cost_per_day, cbp.options.canary = float(cap), False
     for i in range(3):
-        df = pd.DataFrame({"text": [f"{name} {i} {row}" for row in range(dice.randint(1, 6))]})
+        rows = dice.randint(1, 6) if i else 1  # of which every cap has room for
+        df = pd.DataFrame({"text": [f"{name} {i} {row}" for row in range(rows)]})
         try:
             cbp.batch(df, "{text}", shard_size=2, max_tokens=1_000, progress="none")
         except (CostLimitError, PausedError):
@@ -56,4 +57,5 @@ def test_two_kernels_never_pass_their_cap(seed: int, tmp_path: Path) -> None:
             life.join(PATIENCE)
     assert [life.exitcode for life in lives] == [0, 0]
     assert billed(emulator) <= Decimal(cap)
-    assert emulator.batches
+    # What may have been accepted is taken for spent, so two lost answers can be all of the smallest.
+    assert emulator.batches or len(faults) > 1
