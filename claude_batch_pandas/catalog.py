@@ -9,12 +9,19 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import (
+    dtype_to_descr,
+    read_array_header_1_0,
+    read_magic,
+    write_array_header_1_0,
+)
 
 from claude_batch_pandas.requests import DIGEST_SIZE, HASH_SIZE
 from claude_batch_pandas.spool import Spool, read_sealed, write_sealed
@@ -25,6 +32,7 @@ KNOWN, KNOWN_ORDINALS = "known.npy", "known-ordinals.npy"
 REASONS = "reasons.json"  # that some rows have, for which they are never sent
 RECIPE = "recipe.json"  # beside them: what was asked of every row
 FILES = (ROWS, DIGESTS, REFERENCES, KNOWN, KNOWN_ORDINALS)  # of every run
+AT_ONCE = 1 << 16  # rows of an array that are written at a time
 OWN = 0  # the source of a request that this run sends itself
 
 
@@ -99,7 +107,7 @@ class Catalog:
         return places
 
 
-def save(folder: Path, rows: Any, digests: bytes, references: Any) -> None:
+def save(folder: Path, rows: Any, digests: bytes | bytearray, references: Any = None) -> None:
     """Write the map of a run, and the sorted hashes of its own requests, durably.
 
     Parameters
@@ -109,18 +117,25 @@ def save(folder: Path, rows: Any, digests: bytes, references: Any) -> None:
     rows : sequence of int
     digests : bytes
         One digest per unique request, end to end.
-    references : sequence of (source, ordinal)
+    references : sequence of (source, ordinal), optional
+        Default: the run sends all of them itself, in their order.
     """
     keys = np.frombuffer(digests, dtype=DIGEST)
-    pairs = np.asarray(references, dtype=np.uint32).reshape(-1, 2)
     _save(folder / ROWS, np.asarray(rows, dtype=np.int32))
     _save(folder / DIGESTS, keys)
-    _save(folder / REFERENCES, pairs)
-    own = pairs[:, 0] == OWN
-    own_keys, own_ordinals = keys[own], pairs[own, 1]
-    order = np.argsort(own_keys)
-    _save(folder / KNOWN, own_keys[order])
-    _save(folder / KNOWN_ORDINALS, own_ordinals[order])
+    ordinals = np.arange(len(keys), dtype=np.uint32)
+    if references is None:
+        _save(
+            folder / REFERENCES, ordinals, lambda part: np.stack([np.full_like(part, OWN), part], 1)
+        )
+    else:
+        pairs = np.asarray(references, dtype=np.uint32).reshape(-1, 2)
+        _save(folder / REFERENCES, pairs)
+        own = pairs[:, 0] == OWN
+        keys, ordinals = keys[own], pairs[own, 1]
+    order = np.argsort(keys)
+    _save(folder / KNOWN, order, keys.__getitem__)
+    _save(folder / KNOWN_ORDINALS, order, ordinals.__getitem__)
 
 
 def load(folder: Path) -> Map:
@@ -194,7 +209,7 @@ def ordinals_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:04d}.ordinals.npy"
 
 
-def row_digests(rows: Any, digests: bytes, reasons: Sequence[bytes]) -> Iterator[bytes]:
+def row_digests(rows: Any, digests: bytes | bytearray, reasons: Sequence[bytes]) -> Iterator[bytes]:
     """Yield what every row asks, in order, in blocks: its content hash, or why it asks nothing.
 
     Parameters
@@ -235,11 +250,20 @@ def _open_all(spool: Spool, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, 
             yield run_id, known, ordinals
 
 
-def _save(path: Path, array: Any) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    write_sealed(path, buffer.getvalue())
+def _save(path: Path, array: Any, made: Callable[[Any], Any] = lambda part: part) -> None:
+    """Write what is made of an array, a part at a time: a run of millions has no room for copies."""
+    first = made(array[:0])
+    shape = (len(array), *first.shape[1:])
+    file = io.BytesIO()
+    told = {"descr": dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
+    write_array_header_1_0(file, told)
+    starts = range(0, len(array), AT_ONCE)
+    parts = (made(array[start : start + AT_ONCE]).tobytes() for start in starts)
+    write_sealed(path, chain([file.getvalue()], parts))
 
 
 def _load(path: Path) -> Any:
-    return np.load(io.BytesIO(read_sealed(path)), allow_pickle=False)
+    file = io.BytesIO(read_sealed(path))
+    read_magic(file)
+    shape, _, dtype = read_array_header_1_0(file)
+    return np.frombuffer(file.getbuffer(), dtype, offset=file.tell()).reshape(shape)

@@ -1,7 +1,7 @@
 """A frame's index, on disk and back: the same labels or none, never others.
 
-Most indexes are Parquet. One of several kinds of labels (numbers, and a word for the total) is JSON.
-What neither can hold is not saved, and positions stand in under a name that says so.
+A range is three numbers in JSON, most others are Parquet. One of several kinds of labels (numbers, and
+a word for the total) is JSON, too. What neither can hold is not saved, and positions stand in under a name that says so.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pandas as pd
 from claude_batch_pandas.frames import STRING
 from claude_batch_pandas.requests import LEGAL_ID
 
+AT_ONCE = 1 << 14  # labels that are spelled out at a time
 PARQUET = b"PAR1"  # begins a Parquet file
 PLAIN = frozenset({str, int, float, bool, type(None)})  # what JSON gives back as it was
 CUSTOM_ID = "custom_id"  # names an index whose labels are what requests are called
@@ -28,6 +29,8 @@ POSITION = "position"  # names the index that stands in for one that could not b
 def dump(index: pd.Index) -> bytes | None:
     """Return an index as bytes; None when neither Parquet nor JSON would keep its labels."""
     names = [_plain(name) for name in index.names]
+    if isinstance(index, pd.RangeIndex):
+        return _range(index, names)
     labels: Any = list(range(index.nlevels)) if index.nlevels > 1 else 0
     # By number: names may repeat, be numbers themselves, or be nothing that Arrow can hold.
     frame = index.set_names([None] * index.nlevels).to_frame(index=False, name=labels)
@@ -51,8 +54,11 @@ def load(data: bytes | None, rows: int) -> pd.Index:
     else:
         whole = json.loads(data)
         told = whole["names"]
+        if "range" in whole:
+            start, stop, step = whole["range"]
+            return pd.RangeIndex(start, stop, step, name=_name(told[0]))
         levels = [np.array([*level, None], dtype=object)[:-1] for level in whole["levels"]]
-    names = [tuple(name) if isinstance(name, list) else name for name in told]
+    names = [_name(name) for name in told]
     if len(levels) == 1:
         index: pd.Index = pd.Index(levels[0], name=names[0])
         return index
@@ -64,10 +70,14 @@ def digest(index: pd.Index) -> str:
     told = hashlib.sha256(repr([_plain(name) for name in index.names]).encode())
     for i in range(index.nlevels):
         level = index.get_level_values(i)
-        labels = list(map(_told, level.tolist()))
-        if level.hasnans:  # NaN, None, NaT and <NA> are all just missing
-            labels = ["" if gap else label for gap, label in zip(level.isna(), labels, strict=True)]
-        told.update("\n".join(["", *labels, ""]).encode(errors="backslashreplace"))
+        told.update(b"\n")
+        for start in range(0, len(level), AT_ONCE):
+            part = level[start : start + AT_ONCE]
+            labels = list(map(_told, part.tolist()))
+            if part.hasnans:  # NaN, None, NaT and <NA> are all just missing
+                both = zip(part.isna(), labels, strict=True)
+                labels = ["" if gap else label for gap, label in both]
+            told.update("\n".join([*labels, ""]).encode(errors="backslashreplace"))
     return told.hexdigest()
 
 
@@ -93,6 +103,10 @@ def _told(label: Any) -> str:
     """Return the repr of a label; one that only tells an address says no more than its type."""
     kind: Any = type(label)
     return kind.__qualname__ if kind.__repr__ is object.__repr__ else repr(label)
+
+
+def _range(index: pd.RangeIndex, names: Sequence[Any]) -> bytes:
+    return json.dumps({"names": names, "range": [index.start, index.stop, index.step]}).encode()
 
 
 def _parquet(levels: Sequence[pd.Series], names: Sequence[Any]) -> bytes:
@@ -127,6 +141,11 @@ def _is_named(dtype: Any) -> bool:
 
 def _is_plain(labels: pd.Series) -> bool:
     return labels.dtype == object and {type(label) for label in labels} <= PLAIN
+
+
+def _name(told: Any) -> Any:
+    """Return the name of an index level that `_plain` told."""
+    return tuple(told) if isinstance(told, list) else told
 
 
 def _plain(name: Any) -> Any:

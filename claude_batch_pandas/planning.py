@@ -26,6 +26,7 @@ from claude_batch_pandas.records import RunRecord, Scope, Shard
 from claude_batch_pandas.rendered import Reason, Rendered
 from claude_batch_pandas.rendering import Renders
 from claude_batch_pandas.requests import MAX_REQUESTS
+from claude_batch_pandas.seen import Seen
 from claude_batch_pandas.shapes import firsts
 from claude_batch_pandas.sharding import (
     BODY_HEAD,
@@ -142,9 +143,9 @@ class Planner:
     live: Live = Live.NONE
     has_passed: Callable[[Scope, str], bool] = lambda *_: False
     outlook: Outlook = Outlook()  # noqa: RUF009 - it cannot be changed
-    _seen: dict[bytes, int] = field(default_factory=dict)
+    _seen: Seen = field(default_factory=Seen)
     _rows: array[int] = field(default_factory=lambda: array("i"))
-    _references: array[int] = field(default_factory=lambda: array("I"))
+    _references: array[int] | None = None  # until a request is found that was sent before
     _sources: dict[str, int] = field(default_factory=dict)
     _reasons: dict[Reason, int] = field(default_factory=dict)
     _shards: list[Shard] = field(default_factory=list)
@@ -195,33 +196,36 @@ class Planner:
         return self.spool.draft(self.record.id)
 
     def _add(self, block: Rendered) -> None:
-        seen, reasons = self._seen, block.reasons
-        fresh = block.fresh(seen)
+        before = len(self._seen)
+        asked = [digest for digest in block.digests if digest is not None]
+        tails = [tail for tail in block.tails if tail is not None]
+        numbers = self._seen.number(asked).tolist()
+        fresh = {
+            digest: tail
+            for digest, tail, number in zip(asked, tails, numbers, strict=True)
+            if number >= before
+        }
         if fresh:
             self._place(fresh)
-        if not reasons:
-            self._rows.extend([seen[digest] for digest in block.digests if digest is not None])
+        if not block.reasons:
+            self._rows.extend(numbers)
             return
+        each = iter(numbers)
         for i, digest in enumerate(block.digests):
             if digest is not None:
-                self._rows.append(seen[digest])
+                self._rows.append(next(each))
             else:
-                reason = self._reasons.setdefault(reasons[i], len(self._reasons))
+                reason = self._reasons.setdefault(block.reasons[i], len(self._reasons))
                 self._rows.append(-(reason + 1))
 
     def _place(self, fresh: dict[bytes, bytes]) -> None:
         """Find where each new request was sent before, or write it into a shard."""
         if self._known is None:
             self._known = self.look_up()
-        start = len(self._seen)
-        self._seen.update(zip(fresh, range(start, start + len(fresh)), strict=True))
         places = self._known[1].find(list(fresh))
-        if any(places):
+        own = fresh
+        if self._references is not None or any(places):
             own = self._refer(fresh, places)
-        else:
-            own = fresh
-            ordinals = range(self._numbered, self._numbered + len(own))
-            self._references.extend(chain.from_iterable(zip(repeat(OWN), ordinals)))
         head = self.renderer.head
         lines = requests.lines(self.record.nonce, 1, self._numbered, head, own)
         self._numbered += len(own)
@@ -238,6 +242,9 @@ class Planner:
         self, fresh: Mapping[bytes, bytes], places: Sequence[Place | None]
     ) -> dict[bytes, bytes]:
         """Note where each new request was sent before; return those that were not."""
+        if self._references is None:
+            pairs = zip(repeat(OWN), range(self._numbered))
+            self._references = array("I", chain.from_iterable(pairs))
         own: dict[bytes, bytes] = {}
         for digest, place in zip(fresh, places, strict=True):
             if place is None:
@@ -330,7 +337,8 @@ class Planner:
             self._open.file.__exit__(None, None, None)
 
     def _finish(self) -> Draft:
-        digests = b"".join(self._seen)
+        requests, digests = len(self._seen), self._seen.digests
+        self._seen = Seen()  # of it, only the hashes are needed any more
         scope = self._known[0] if self._known else NO_SCOPE
         folder = self._folder
         catalog.save(folder, self._rows, digests, self._references)
@@ -345,13 +353,13 @@ class Planner:
             self.record,
             scope=scope,
             rows=len(self._rows) // self.renderer.recipe.output.votes,
-            requests=len(self._seen),
+            requests=requests,
             sources=tuple(self._sources),
             key=self._key(scope, digests),
         )
         return Draft(record, self._shards, outlook)
 
-    def _key(self, scope: Scope, digests: bytes) -> str:
+    def _key(self, scope: Scope, digests: bytearray) -> str:
         """Return what two calls share exactly when they ask the same of the same rows."""
         record = self.record
         told = json.dumps([*scope, record.name, record.output, self.index])

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -138,6 +138,11 @@ class Writing:
         self._sha256.update(data)
         self.size += len(data)
 
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what was written so far."""
+        return self._sha256.hexdigest()
+
     def keep(self, path: Path | None = None) -> str:
         """Sync the file, give it its final name (or another), and return its SHA-256."""
         final = self.path if path is None else path
@@ -190,9 +195,13 @@ def write(path: Path, data: bytes) -> str:
         return file.keep()
 
 
-def write_sealed(path: Path, data: bytes) -> None:
-    """Write a small file durably, with its own SHA-256 as its last line."""
-    write(path, data + b"\n" + hashlib.sha256(data).hexdigest().encode())
+def write_sealed(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file durably, all at once or in parts, with its own SHA-256 as its last line."""
+    with Writing(path) as file:
+        for part in [data] if isinstance(data, bytes) else data:
+            file.write(part)
+        file.write(b"\n" + file.sha256.encode())
+        file.keep()
 
 
 def read_sealed(path: Path) -> bytes:

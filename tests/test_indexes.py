@@ -179,3 +179,25 @@ def test_saved_index_keeps_its_name(name: Any) -> None:
     found = indexes.load(indexes.dump(pd.Index([1, 2], name=name)), 2)
 
     assert found.name == name
+
+
+@pytest.mark.parametrize("name", [None, "id", ("a", 1)])
+def test_a_range_stays_a_range(name: Any) -> None:
+    """However long it is, it is three numbers."""
+    index = pd.RangeIndex(5, 3_000_000, 3, name=name)
+    saved = indexes.dump(index)
+
+    assert saved is not None
+    assert len(saved) < 100
+    found = indexes.load(saved, len(index))
+    pd.testing.assert_index_equal(found, index, exact=True)
+
+
+def test_labels_are_told_the_same_however_many_there_are() -> None:
+    """A digest is made of parts, and one label more or another at the end of them makes another."""
+    labels = [*range(2 * indexes.AT_ONCE + 1)]
+    whole = pd.RangeIndex(len(labels))
+
+    assert indexes.digest(pd.Index(labels)) == indexes.digest(whole)
+    for other in ([*labels, 0], labels[:-1], [*labels[:-1], 0], [*labels[1:], labels[0]]):
+        assert indexes.digest(pd.Index(other)) != indexes.digest(whole)
