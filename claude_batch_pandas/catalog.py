@@ -222,11 +222,14 @@ def row_digests(rows: Any, digests: bytes | bytearray, reasons: Sequence[bytes])
         16 bytes each.
     """
     size = 1 << 16
-    told = np.frombuffer(digests + b"".join(reasons), dtype=DIGEST)
-    count = len(told) - len(reasons)
+    nothing = bytes(DIGEST_SIZE)  # so that there is something to look at in either
+    asked = np.frombuffer(digests or nothing, dtype=DIGEST)
+    never = np.frombuffer(b"".join(reasons) or nothing, dtype=DIGEST)
     for start in range(0, len(rows), size):
         part = np.asarray(rows[start : start + size], dtype=np.int64)
-        yield told[np.where(part < 0, count - part - 1, part)].tobytes()
+        told = asked[np.maximum(part, 0)]
+        told[part < 0] = never[-part[part < 0] - 1]
+        yield told.tobytes()
 
 
 def _as_bytes(digests: npt.NDArray[np.bytes_]) -> list[bytes]:
