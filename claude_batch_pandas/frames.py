@@ -145,7 +145,7 @@ class Source:
             for column, cells in series.items():
                 part, gaps = _read(cells.iloc[start : start + length])
                 may_be_bytes = column not in raw and column in mixed
-                if may_be_bytes and any(type(cell) is bytes for cell in part):
+                if may_be_bytes and bytes in map(type, part):
                     raise InputError(BYTES.format(column))
                 if column in whole:
                     part = [cell if cell != cell else int(cell) for cell in part]  # noqa: PLR0124

@@ -85,8 +85,8 @@ def plain_loop(df: pd.DataFrame, shape: str, url: str) -> dict[str, Any]:
     """Ask with iterrows, dicts, the SDK's create and results, and a merge."""
     import anthropic
 
-    client = anthropic.Anthropic(api_key="none", base_url=url)
     meter = Meter()
+    client = anthropic.Anthropic(api_key="none", base_url=url)  # as ours makes its own
     batches = []
     requests = []
     for i, row in df.iterrows():
