@@ -6,7 +6,7 @@ asked several times, batches that others sent, and turns that went on.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.money import Bill
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import RowStatus, RunRecord, Shard, ShardState
+from claude_batch_pandas.rendered import Reason
 from claude_batch_pandas.results import PAUSED_TURN, Result
 
 Parts = MutableMapping[tuple[str, int, str | None], Part]  # by run, shard and hash of the results
@@ -123,16 +124,33 @@ class Gatherer:
         """
         output = self.reader.output(record)
         pile = _Pile(output)
-        is_plain = not record.attached and output.votes == 1
-        requests = self._of_requests(record, pile) if is_plain else None
+        requests = self._of_requests(record, pile) if is_plain(record, output) else None
         if requests is None:
             answers = self.reader.of_requests(record)
-            rows = self.reader.of_rows(record, answers)
-            return Gathered(Columns.of(output, rows.results), money.bill(sent_by(answers, record)))
+            results = self.reader.of_rows(record, answers).results
+            return Gathered(Columns.of(output, results), money.bill(sent_by(answers, record)))
         never = [pile.place(result) for result in self.reader.never_sent(record)]
         # A row that is never sent has the negative number of its reason, which counts from the end.
         told = np.concatenate([requests.places, np.array(never[::-1], np.int64)])
         return Gathered(pile.columns(told[self.reader.map(record.id).rows]), requests.bill)
+
+    def matching(self, record: RunRecord, asked: Sequence[int | Reason]) -> Columns | None:
+        """Return the results of some unique requests of a run, or why a row has none.
+
+        None where that needs a look at each: see `Reader.of_requests`.
+        """
+        output = self.reader.output(record)
+        pile = _Pile(output)
+        requests = self._of_requests(record, pile) if is_plain(record, output) else None
+        if requests is None:
+            return None
+        reasons = {
+            one: Result(one.status, error=one.why) for one in asked if isinstance(one, Reason)
+        }
+        places = {reason: pile.place(result) for reason, result in reasons.items()}
+        known = requests.places.tolist()
+        told = [places[one] if isinstance(one, Reason) else known[one] for one in asked]
+        return pile.columns(np.array(told, np.int64))
 
     def part(self, record: RunRecord, shard: Shard, output: Output) -> Part:
         """Return the results of a collected shard, one per request.
@@ -210,3 +228,8 @@ class Gatherer:
                 now = np.where(pile.have_answers(before) & ~pile.have_answers(now), before, now)
             places[part.ordinals] = now
         return _Found(places, bill)
+
+
+def is_plain(record: RunRecord, output: Output) -> bool:
+    """Tell whether each row of a run is one request, which was sent from here."""
+    return not record.attached and output.votes == 1

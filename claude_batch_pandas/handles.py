@@ -64,6 +64,7 @@ class Run(Acts, Looks):
         self._failure: BaseException | None = None  # of a worker that is no longer kept
         self._is_detached = False
         self._was_over = self.done  # before anybody here asked for anything
+        self._line: tuple[float | None, str] | None = None  # that closed it, and when it ended
         self._fresh: Columns | None = None  # what the closing line read, for `columns`
 
     def __repr__(self) -> str:
@@ -286,6 +287,9 @@ class Run(Acts, Looks):
         except BaseException as error:  # whatever it is, nobody waits any more
             watch.end(why(error))
             raise
+        finally:
+            if self._worker is not None:  # else its end was told
+                self._worker.is_awaited = False
 
     def _slices(self, watch: Watch) -> Iterator[Worker]:
         """Yield the worker for every slice of waiting, until there is nothing to wait for."""
@@ -318,7 +322,7 @@ class Run(Acts, Looks):
 
     def _at_work(self) -> Worker:
         """Return a worker that has not ended, since there is something new to do."""
-        self._worker = self._fresh = None
+        self._worker = self._fresh = self._line = None
         self._was_over = False
         return self._drive()
 
@@ -343,11 +347,14 @@ class Run(Acts, Looks):
         if not self.done:
             msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
             raise WaitTimeoutError(msg)
-        line, self._fresh = accounts.closing_line(self._record, self._engine, self._was_over)
+        record = self._record
+        if self._line is None or self._line[0] != record.ended_at:  # somebody may have asked again
+            line, self._fresh = accounts.closing_line(record, self._engine, self._was_over)
+            self._line = record.ended_at, line
         if worker is not None:
             worker.let_go()
         watch.progress = replace(watch.progress, state=RunState.ENDED)
-        watch.end(line)
+        watch.end(self._line[1])
 
     def _joined(self, df: Any, matched: Matched | None = None) -> pd.DataFrame:
         """Return the answers joined to a frame; without one, as they were planned."""

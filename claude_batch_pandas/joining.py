@@ -87,6 +87,9 @@ class Join:
     def by_request(self, record: RunRecord, df: Any, matched: Matched) -> pd.DataFrame:
         """Return a frame beside which each row has the answer to what it asks."""
         reader = self._engine.reader()
+        rows = self._engine.gatherer().matching(record, matched.places)
+        if rows is not None:
+            return frames.join(df, reader.output(record), rows)
         answers = reader.of_requests(record)
         if record.attached and record.state is RunState.ENDED:
             keep_digests(record, self._engine, matched, answers)

@@ -25,6 +25,28 @@ def test_the_race_is_run_by_all_three() -> None:
     assert done.returncode == 0
 
 
+def test_typed_answers_are_measured_beside_texts() -> None:
+    """Four ways, two ratios, and whether the goals were met."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks",
+        "answers",
+        "--rows",
+        "900",
+        "--rounds",
+        "2",
+    ]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+
+    assert done.stderr == ""
+    for name in ("texts", "typed", "types alone", "json_normalize"):
+        assert re.search(rf"^{name} +\d+\.\d\d .* CPU s$", done.stdout, re.MULTILINE)
+    assert re.search(r"^goals (met|missed)$", done.stdout, re.MULTILINE)
+    assert done.returncode == int("missed" in done.stdout)
+
+
 def test_the_import_is_measured_beside_that_of_pandas() -> None:
     """Both medians, their ratio and difference, the goal, and what was loaded too early."""
     command = [sys.executable, "-m", "tests.benchmarks", "import", "--rounds", "1"]

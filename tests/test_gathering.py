@@ -17,9 +17,11 @@ from claude_batch_pandas.answers import sent_by
 from claude_batch_pandas.columns import STATUSES, Builder, Columns, Stock
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.gathering import Gatherer, Parts
+from claude_batch_pandas.matching import Matched
 from claude_batch_pandas.outputs import Output, output_of
 from claude_batch_pandas.planning import Draft
-from claude_batch_pandas.records import Counts, Shard
+from claude_batch_pandas.records import Counts, RowStatus, Shard
+from claude_batch_pandas.rendered import Reason
 from claude_batch_pandas.results import read, read_block
 from claude_batch_pandas.texts import Texts
 from tests.strategies import line, succeeded, usage
@@ -181,3 +183,23 @@ def test_lines_read_in_blocks_are_what_they_are_one_by_one(outcomes: list[Any], 
     assert stock.codes.tolist() == whole.codes.tolist()
     assert listed(stock.cells[0]) == listed(whole.cells[0])
     assert dict(stock.others) == dict(Stock.of(PLAIN, results).others)
+
+
+def test_answers_are_matched_as_they_are_one_by_one(home: Path) -> None:
+    """Of the requests of a frame, and of rows that ask nothing or something new."""
+    ledger = Ledger(home)
+    draft = ledger.plan(["a", "b", "c"])
+    ledger.answer(draft.record, draft.shards[0], {0: "A", 1: "!", 2: "C"})
+    new, gap = Reason(RowStatus.SKIPPED, "new"), Reason(RowStatus.INVALID, "too large")
+    asked: list[int | Reason] = [2, new, 0, 1, gap, 2, new]
+    gathering = gatherer(ledger, PLAIN, ["r"])
+    rows = gathering.matching(draft.record, asked)
+    matched = Matched([*asked], [1, 6], 4)
+    expected = matched.results(gathering.reader.of_requests(draft.record).results)
+
+    assert rows is not None
+    assert [STATUSES[code] for code in rows.codes] == [result.status for result in expected]
+    assert listed(rows.cells[0]) == PLAIN.cells(expected)[0]
+    assert listed(rows.errors) == [result.error for result in expected]
+    votes = output_of("answer", votes=3)
+    assert gatherer(ledger, votes, ["r"]).matching(draft.record, asked) is None

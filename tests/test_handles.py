@@ -570,3 +570,16 @@ def test_a_purged_run_says_that_its_answers_are_gone(frame: pd.DataFrame, client
 
     with pytest.raises(cbp.InputError, match=f"Run {run.id} was purged.*Run the cell"):
         run.result()
+
+
+def test_what_waiting_read_is_given_without_reading_it_again(
+    frame: pd.DataFrame, client: Any, home: Path
+) -> None:
+    """Once; then it is on the disk only, where every look checks it."""
+    run = frame.claude.submit("{text}", client=client).wait()
+    [path] = home.rglob("*.results.jsonl")
+    path.write_bytes(b"")
+
+    assert run.result()["answer"].tolist() == [f"[simulated] row {i}" for i in range(6)]
+    with pytest.raises(LedgerError, match=r"shard-0000\.results\.jsonl was changed"):
+        run.result()

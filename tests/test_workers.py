@@ -451,3 +451,20 @@ def test_a_retry_while_a_run_goes_on_waits_for_every_answer(
 
     assert before["answer_status"].tolist() == ["succeeded", "errored", "succeeded"]
     assert out["answer_status"].tolist() == ["succeeded"] * 4
+
+
+def test_results_that_nobody_waits_for_any_more_are_let_go(
+    frame: pd.DataFrame, slow: Emulator, server: JumpingClock, connect: Connect
+) -> None:
+    """A run that goes on behind holds no answers in memory when it has ended."""
+    run = frame.claude.submit("{text}", client=connect(slow))
+    with pytest.raises(WaitTimeoutError, match=r"is not done after 0\.05 s"):
+        run.wait(timeout=0.05)
+    worker = session.crew.at_work(run.id)
+    assert worker is not None
+    server.advance(60.0)
+    assert worker.done.wait(ENOUGH)
+
+    assert run.status == "ended"
+    assert len(run._engine.parts) == 0
+    assert run.result()["answer"].tolist() == ["[simulated] a", "[simulated] b", "[simulated] c"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks import imports, race
+from tests.benchmarks import answers, imports, race
 
-BENCHMARKS = {"race": race, "import": imports}
+BENCHMARKS = {"race": race, "answers": answers, "import": imports}
 
 
 def main() -> int:
