@@ -60,10 +60,11 @@ def main(chosen: argparse.Namespace) -> int:
     table = f"{HEADER}{''.join(lines)}"
     print(table)
     if chosen.write:
+        count = chosen.rounds or f"{ROUNDS} (of a million rows {ROUNDS_OF_A_MILLION})"
         words = (
-            f"CPU seconds, median of {ROUNDS} rounds (and of {ROUNDS_OF_A_MILLION} at a million "
-            f"rows), on a machine with {os.cpu_count()} cores; memory in MB beyond the frame, while "
-            "collecting also beyond the new columns.\n\n"
+            f"CPU seconds, median of {count} rounds, on a machine with {os.cpu_count()} cores; "
+            "imports apart; memory in MB beyond the frame, while collecting also beyond the new "
+            "columns.\n\n"
         )
         text = README.read_text()
         README.write_text(TABLE.sub(lambda found: found[1] + words + table + found[2], text))
