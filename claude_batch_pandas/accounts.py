@@ -45,6 +45,17 @@ def closing_line(record: RunRecord, engine: Engine, is_rerun: bool) -> tuple[str
     return line, rows
 
 
+def mark_of(record: RunRecord, engine: Engine) -> tuple[object, ...]:
+    """Return what changes whenever the closing line, or the result of a row, may."""
+    shards = [
+        (shard.run_id, shard.number, shard.state, shard.results_sha256)
+        for run_id in (record.id, *record.sources)
+        for shard in engine.store.shards(run_id)
+    ]
+    states = [engine.store.run(run_id).state for run_id in record.sources]
+    return record.ended_at, *shards, *states, *engine.store.twins(record.id)
+
+
 def make_report(record: RunRecord, engine: Engine) -> report.Report:
     """Return counts by status, the distinct errors, tokens and dollars of a run."""
     reader = engine.reader()

@@ -37,7 +37,7 @@ Cells = Texts | list[Any]  # of one column, by place
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """Results in the order in which they came.
+    """Results one after the other.
 
     Attributes
     ----------
@@ -230,11 +230,11 @@ class Builder:
         self._meter.add(lines.used)
         self._size += size
         if self._size >= PIECE:
-            self._flush()
+            self.flush()
 
     def stock(self) -> Stock:
         """Return the results of all lines, in their order."""
-        self._flush()
+        self.flush()
         return Stock.join(self._parts)
 
     def is_one_each(self, expected: Mapping[str, int]) -> bool:
@@ -256,7 +256,8 @@ class Builder:
         order = np.argsort(ordinals)
         return Part(self._output, self.stock().in_order(order), ordinals[order])
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Make columns of the lines that came so far; here, types of users are asked."""
         output, texts = self._output, self._texts
         others = {i: output.read(result) for i, result in self._others.items()}
         paid = self._meter.bill().plus(bill(others.values()))

@@ -89,28 +89,33 @@ def compiled(output: Output) -> Callable[[str], Any] | None:
     if None in kinds.values() or kinds.keys() != {*whole.get("required", ())}:
         return None
     names = {f"p{i}": name for i, name in enumerate(kinds)}
-    struct = msgspec.defstruct(
-        "Answer",
-        [*zip(names, kinds.values(), strict=True)],
-        rename=names,
-        forbid_unknown_fields=whole.get("additionalProperties") is False,
-        gc=False,
-    )
-    return msgspec.json.Decoder(struct).decode
+    try:
+        struct = msgspec.defstruct(
+            "Answer",
+            [*zip(names, kinds.values(), strict=True)],
+            rename=names,
+            forbid_unknown_fields=whole.get("additionalProperties") is False,
+            gc=False,
+        )
+        return msgspec.json.Decoder(struct).decode
+    except (TypeError, ValueError, OverflowError, SystemError):  # names and bounds it cannot hold
+        return None
 
 
 def _kind(node: Any, whole: Json) -> Any:
     """Return the type of a part of a schema; None where a type alone does not tell what it takes."""
+    if "$ref" in node and node.keys() - SAID - {"$ref"}:  # which restricts it further
+        return None
     node = {name: part for name, part in resolve(node, whole).items() if name not in SAID}
     kind: Any = None
     match node:
         case {"anyOf": [part, other]} if len(node) == 1 and NULL in (part, other):
             kind = _kind(other if part == NULL else part, whole)
             kind = None if kind is None else kind | None
-        case {"enum": [*choices]} if node.keys() <= {"enum", "type"}:
+        case {"enum": [*choices]} if choices and _is_of_texts(node, "enum"):
             are_texts = all(isinstance(choice, str) for choice in choices)
             kind = Literal[tuple(choices)] if are_texts else None
-        case {"const": str(choice)} if node.keys() <= {"const", "type"}:
+        case {"const": str(choice)} if _is_of_texts(node, "const"):
             kind = Literal[choice]
         case {"type": "string" | "boolean" as name} if len(node) == 1:
             kind = str if name == "string" else bool
@@ -122,6 +127,11 @@ def _kind(node: Any, whole: Json) -> Any:
         case {"type": "integer" | "number" as name} if node.keys() <= {"type", *BOUNDS}:
             kind = _number(name, {BOUNDS[key]: node[key] for key in node if key != "type"})
     return kind
+
+
+def _is_of_texts(node: Json, key: str) -> bool:
+    """Tell whether a part of a schema says no more than which texts may stand there."""
+    return node.keys() <= {key, "type"} and node.get("type", "string") == "string"
 
 
 def _number(name: str, bounds: dict[str, Any]) -> Any:

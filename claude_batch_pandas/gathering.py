@@ -70,10 +70,13 @@ class _Pile:
     stocks: list[Stock] = field(default_factory=list)
     size: int = 0
     others: list[Result] = field(default_factory=list)
+    paused: list[int] = field(default_factory=list)  # places of turns that were not finished
 
     def add(self, stock: Stock) -> Places:
         """Put a stock on top; return the places of its results."""
         places = np.arange(self.size, self.size + len(stock.codes))
+        others = stock.others.items()
+        self.paused += [self.size + i for i, one in others if one.stop_reason == PAUSED_TURN]
         self.stocks.append(stock)
         self.size += len(stock.codes)
         return places
@@ -96,8 +99,7 @@ class _Pile:
 
     def has_paused(self, places: Places) -> bool:
         """Tell whether a turn that was not finished stands at one of some places."""
-        found = self.columns(places).failed(lambda result: result.stop_reason == PAUSED_TURN)
-        return bool(found)
+        return bool(np.isin(places, self.paused).any())
 
 
 @dataclass(slots=True)

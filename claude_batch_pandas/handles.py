@@ -64,7 +64,7 @@ class Run(Acts, Looks):
         self._failure: BaseException | None = None  # of a worker that is no longer kept
         self._is_detached = False
         self._was_over = self.done  # before anybody here asked for anything
-        self._line: tuple[float | None, str] | None = None  # that closed it, and when it ended
+        self._line: tuple[object, str] | None = None  # that closed it, and the mark of then
         self._fresh: Columns | None = None  # what the closing line read, for `columns`
 
     def __repr__(self) -> str:
@@ -290,6 +290,8 @@ class Run(Acts, Looks):
         finally:
             if self._worker is not None:  # else its end was told
                 self._worker.is_awaited = False
+                if self._worker.done.is_set():
+                    self._worker.let_go()
 
     def _slices(self, watch: Watch) -> Iterator[Worker]:
         """Yield the worker for every slice of waiting, until there is nothing to wait for."""
@@ -342,15 +344,17 @@ class Run(Acts, Looks):
         """Raise what stopped the worker, or show the closing line."""
         watch.progress, worker, self._worker = self.progress, self._worker, None
         self._failure = None if worker is None else worker.failure
-        if self._failure is not None:
+        if worker is not None and self._failure is not None:
+            worker.let_go()
             raise self._failure
         if not self.done:
             msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
             raise WaitTimeoutError(msg)
         record = self._record
-        if self._line is None or self._line[0] != record.ended_at:  # somebody may have asked again
+        mark = accounts.mark_of(record, self._engine)
+        if self._line is None or self._line[0] != mark:
             line, self._fresh = accounts.closing_line(record, self._engine, self._was_over)
-            self._line = record.ended_at, line
+            self._line = mark, line
         if worker is not None:
             worker.let_go()
         watch.progress = replace(watch.progress, state=RunState.ENDED)

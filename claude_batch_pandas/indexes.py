@@ -153,7 +153,7 @@ def _plain(name: Any) -> Any:
     if isinstance(name, tuple):
         return [_plain(part) for part in name]
     if isinstance(name, np.generic):
-        return name.item()
+        name = name.item()
     if isinstance(name, str):
         return name.encode(errors="replace").decode()
     return name if isinstance(name, int | float) else None

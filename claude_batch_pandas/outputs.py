@@ -108,6 +108,11 @@ class Output:
         return [_field(name, node, whole) for name, node in whole["properties"].items()]
 
     @property
+    def is_flat(self) -> bool:
+        """Whether no cell can be changed in place, as a list can."""
+        return all(field.kind is not Kind.OBJECT for field in self.fields)
+
+    @property
     def columns(self) -> list[str]:
         """The names of all columns: of answers, of agreement, of the status and of the error."""
         after = ("agreement", "status", "error")[self.votes == 1 :]

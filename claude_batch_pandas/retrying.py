@@ -179,7 +179,8 @@ def _has_passing(record: RunRecord, engine: Engine, shards: Sequence[Shard]) -> 
     return any(
         cause_of(result) is Cause.PASSING
         for shard in shards
-        if shard.state is ShardState.COLLECTED and will_retry(record, [shard])
+        if shard.state is ShardState.COLLECTED
+        if shard.counts is None or will_retry(record, [shard])
         for result in gatherer.part(record, shard, output).stock.others.values()
     )
 

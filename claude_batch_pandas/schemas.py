@@ -180,14 +180,38 @@ def _is_plain(core: Any) -> bool:
         return True
     told = {name for name, part in core.items() if part}
     known = PLAIN.get(core["type"])
-    if known is None or told - known - {"type", "metadata", "ref", "serialization"}:
-        return False
-    if told & {"config"} and core["config"].keys() - {"title", "extra_fields_behavior"}:
+    is_known = known is not None and not told - known - {"type", "metadata", "ref", "serialization"}
+    if not is_known or not _is_simple(core) or not _is_told_as_it_is(core):
         return False
     fields = core.get("fields", [])
     parts = [*(fields.values() if isinstance(fields, Mapping) else fields)]
     parts += [core.get(name) for name in ("schema", "items_schema", "definitions")]
     return all(map(_is_plain, parts))
+
+
+def _is_simple(core: Mapping[str, Any]) -> bool:
+    """Tell whether a type is configured as usual, and a value of it is what JSON has."""
+    choices = core.get("expected", [])
+    inner = core.get("items_schema") or {"type": "str"}
+    is_usual = core.get("config", {}).keys() <= {"title", "extra_fields_behavior"}
+    are_texts = all(type(choice) is str for choice in choices)
+    return is_usual and are_texts and inner["type"] in {"str", "bool", "literal"}
+
+
+def _is_told_as_it_is(core: Mapping[str, Any]) -> bool:
+    """Tell whether nobody changes what the JSON schema of a type says."""
+    import pydantic
+
+    own = getattr(core.get("cls"), "__get_pydantic_json_schema__", None)
+    usual = vars(pydantic.BaseModel)["__get_pydantic_json_schema__"].__func__
+    if own is not None and getattr(own, "__func__", own) is not usual:
+        return False
+    told = core.get("metadata") or {}
+    known = {"pydantic_js_updates"}
+    if "cls" in core:
+        known |= {"pydantic_js_functions"}
+    updates = told.get("pydantic_js_updates", {})
+    return told.keys() <= known and updates.keys() <= {"title", "description", "examples"}
 
 
 def resolve(node: Any, root: Any) -> Any:

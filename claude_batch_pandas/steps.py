@@ -14,9 +14,10 @@ from claude_batch_pandas import attaching, collecting, deadlines
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.columns import Part
 from claude_batch_pandas.engine import Engine
-from claude_batch_pandas.exceptions import APIError, CredentialsError, PausedError
+from claude_batch_pandas.exceptions import APIError, BatchError, CredentialsError, PausedError
 from claude_batch_pandas.inquiry import Inquiry
 from claude_batch_pandas.live import Asker, next_live
+from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.progress import state_of
 from claude_batch_pandas.reconciling import Reconciler
 from claude_batch_pandas.records import RunRecord, Shard, ShardState
@@ -297,16 +298,23 @@ class Steps:
         is_attached = self.record.attached
         expected = None if is_attached else self._reader.ordinals(self.record, shard)
         path = engine.spool.results(shard.run_id, shard.number)
-        output = self._reader.output(self.record)
+        output = self._output()
         collected = collecting.collect(engine.client, batch, shard, expected, path, output)
         if is_attached:
             names = attaching.learn(engine.spool, shard, batch.counts.total)
             engine.store.mark_counted(shard, len(names))
-        if collected.part is not None:
+        if collected.part is not None and output.is_flat:
             self._parts[shard.run_id, shard.number, collected.sha256] = collected.part
             engine.parts.update(self._parts)
         engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)
         self.tell(collected.problem)
+
+    def _output(self) -> Output:
+        """Return what answers are read as; texts where that is not known, or not needed."""
+        with contextlib.suppress(BatchError):  # what is paid is fetched all the same
+            if not self.record.attached:
+                return self._reader.output(self.record)
+        return Output(self.record.output)
 
     def _may_write_off(self, error: Exception, shard: Shard) -> bool:
         """Tell whether a canceled run may end without a batch that the server does not know."""

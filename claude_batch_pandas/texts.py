@@ -28,8 +28,12 @@ class Texts:
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> Texts:
-        """Return the texts of a list; None is missing."""
-        return cls(pa.chunked_array([pa.array(texts, KIND)]))
+        """Return the texts of a list; None is missing, and what is no text is spelled out."""
+        try:
+            array = pa.array(texts, KIND)
+        except (pa.ArrowException, UnicodeEncodeError):  # a UUID, say, which JSON has as text
+            array = pa.array([_spelled(text) for text in texts], KIND)
+        return cls(pa.chunked_array([array]))
 
     @classmethod
     def join(cls, parts: Sequence[Texts]) -> Texts:
@@ -43,3 +47,10 @@ class Texts:
     def head(self, count: int) -> Texts:
         """Return the first texts; nothing is copied."""
         return Texts(self.array.slice(0, count))
+
+
+def _spelled(value: Any) -> str | None:
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return None
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.encode(errors="replace").decode()

@@ -7,10 +7,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import anthropic
 import httpx2
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -261,3 +262,23 @@ def test_results_of_another_shape_are_not_believed(tmp_path: Path) -> None:
 
         assert not found.complete
         assert found.problem == "1 unreadable, 6 missing"
+
+
+def test_answers_that_break_their_types_are_kept_all_the_same(tmp_path: Path) -> None:
+    """What a user's own code raises costs no download: the bytes were paid."""
+
+    def refuse(_: str) -> str:
+        raise SystemError
+
+    output = output_of("answer", {"a": Annotated[str, pydantic.AfterValidator(refuse)]})
+    object.__setattr__(output.schema, "fit", refuse)
+    lines = [line(name, succeeded('{"a": "b"}')) + b"\n" for name in NAMES]
+    client, _ = serve(b"".join(lines))
+    path = tmp_path / "results"
+    counts = Counts(succeeded=len(NAMES))
+    found = collect(client, batch_of(counts), SHARD, EXPECTED, path, output)
+
+    assert found.complete
+    assert path.read_bytes() == b"".join(lines)
+    assert found.part is not None
+    assert found.part.output != output

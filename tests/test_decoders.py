@@ -95,7 +95,54 @@ class Late:
         self.a += 1
 
 
+class Loosened(pydantic.BaseModel):
+    """A model whose JSON schema says less than it checks."""
+
+    stars: int = pydantic.Field(le=5)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        """Leave a bound out, which the API does not enforce."""
+        told = handler(core)
+        told["properties"]["stars"].pop("maximum", None)
+        return told
+
+
+def _loosen(told: dict[str, Any]) -> None:
+    told.pop("maximum", None)
+
+
+class Letter(enum.Enum):
+    """Choices."""
+
+    A = "a"
+
+
+LOOSE = pydantic.WithJsonSchema({"type": "integer"})
+SHARED = {"s": {"type": "integer"}}
 CLOSER: dict[str, Any] = {
+    "loosened": Loosened,
+    "loose": {"a": Annotated[int, pydantic.Field(ge=0, le=5), LOOSE]},
+    "extra": {"a": Annotated[int, pydantic.Field(le=5, json_schema_extra=_loosen)]},
+    "member": {"a": Literal[Letter.A]},
+    "members": {"a": list[Letter]},
+    "beside a reference": {
+        "type": "object",
+        "$defs": SHARED,
+        "properties": {"a": {"$ref": "#/$defs/s", "maximum": 10}},
+        "required": ["a"],
+    },
+    "no choice": {
+        "type": "object",
+        "properties": {"a": {"enum": ["a"], "type": "integer"}},
+        "required": ["a"],
+    },
+    "a quote in a name": {'say "x"': str},
+    "a large bound": {
+        "type": "object",
+        "properties": {"a": {"type": "integer", "exclusiveMinimum": 2**63 - 1}},
+        "required": ["a"],
+    },
     "validator": Checked,
     "config": Stripped,
     "default": Usual,

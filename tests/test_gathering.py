@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import AfterValidator
 
 from claude_batch_pandas import money
 from claude_batch_pandas.answers import sent_by
@@ -203,3 +206,14 @@ def test_answers_are_matched_as_they_are_one_by_one(home: Path) -> None:
     assert listed(rows.errors) == [result.error for result in expected]
     votes = output_of("answer", votes=3)
     assert gatherer(ledger, votes, ["r"]).matching(draft.record, asked) is None
+
+
+def test_values_that_are_no_texts_are_spelled_out() -> None:
+    """JSON has a UUID as text, and so has a column of texts."""
+    output = output_of("answer", {"id": uuid.UUID, "at": Annotated[str, AfterValidator(len)]})
+    answer = {"id": "12345678-1234-5678-1234-567812345678", "at": "four"}
+    builder = Builder(output)
+    block = line("n", succeeded(json.dumps(answer), usage=CHEAP)) + b"\n"
+    builder.add(read_block(block), len(block))
+
+    assert [listed(cells) for cells in builder.stock().cells] == [[answer["id"]], ["4"]]
