@@ -443,6 +443,23 @@ def test_failed_rows_wait_for_retry_in_other_runs_too(
     assert healed["answer_status"].eq("succeeded").all()
 
 
+def test_a_handle_that_has_waited_sees_what_was_asked_again_since(
+    clock: JumpingClock, connect: Connect
+) -> None:
+    """The rows it read for its closing line were another run's, which somebody retried."""
+    rules = [Rule(outcome="errored", error_type="permission_error", contains="bad")]
+    emulator = Emulator(clock=clock.now, duration=0.0, rules=rules)
+    client = connect(emulator)
+    first = pd.DataFrame({"text": ["bad", "good"]}).claude.submit("{text}", client=client).wait()
+    more = pd.DataFrame({"text": ["bad", "good", "new"]})
+    run = more.claude.submit("{text}", client=client).wait()
+    emulator.rules = ()
+    cbp.run(first.id, client=client).retry().wait()
+
+    assert run.result()["answer_status"].eq("succeeded").all()
+    assert len(emulator.batches) == 3
+
+
 def test_cancel_keeps_what_was_done(connect: Connect) -> None:
     """What finished before the cancel was paid and is kept; what was never sent is withdrawn."""
     cbp.options.max_in_flight = 100
