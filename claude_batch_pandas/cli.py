@@ -8,6 +8,7 @@ inside the commands that need them.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import warnings
@@ -90,16 +91,16 @@ def root(
 
 
 @app.command()
-def demo() -> None:
+def demo(*, as_json: commands.AsJson = False) -> None:
     """Label real queries, crash, resume; without a key."""
     _require_emulator()
     from claude_batch_pandas import demo as show
 
-    raise typer.Exit(show.main())
+    raise typer.Exit(show.main(as_json=as_json))
 
 
 @app.command()
-def emulate(
+def emulate(  # noqa: PLR0913 - each is an option
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     speed: Annotated[float, typer.Option(help="Times faster than a plausible service.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Changes ids and the order of answers.")] = 0,
@@ -120,6 +121,7 @@ def emulate(
     permissive_ids: Annotated[
         bool, typer.Option("--permissive-ids", help="Answer for batch ids that were made up.")
     ] = False,
+    as_json: commands.AsJson = False,
 ) -> None:
     """Serve a simulated API until Ctrl-C (exit code 0)."""
     _require_emulator()
@@ -127,8 +129,9 @@ def emulate(
 
     names = fault or []
     if "help" in names:
-        for name, (words, _) in emulator.FAILURES.items():
-            typer.echo(f"{name:<26}{words}")
+        told = {name: words for name, (words, _) in emulator.FAILURES.items()}
+        lines = [f"{name:<26}{words}" for name, words in told.items()]
+        typer.echo(json.dumps(told) if as_json else "\n".join(lines))
         return
     with emulator.serve(
         port=port,
@@ -141,8 +144,11 @@ def emulate(
         permissive_ids=permissive_ids,
     ) as url:
         try:
-            typer.echo(f"A simulated Message Batches API answers at {url}; Ctrl-C ends it.")
-            typer.echo(f"export ANTHROPIC_BASE_URL={url}")
+            if as_json:
+                typer.echo(json.dumps({"url": url}))
+            else:
+                typer.echo(f"A simulated Message Batches API answers at {url}; Ctrl-C ends it.")
+                typer.echo(f"export ANTHROPIC_BASE_URL={url}")
             threading.Event().wait()
         except KeyboardInterrupt:
             left = "gone" if state is None else f"in {state}"

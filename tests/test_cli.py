@@ -113,6 +113,13 @@ def test_a_ledger_that_cannot_be_made_is_one_line_and_code_2(
     assert re.fullmatch(r"error: .*CLAUDE_BATCH_HOME.*\n", shown.err)
 
 
+def test_the_faults_are_told_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["emulate", "--fault", "help", "--json"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["drop"] == "POST: the connection is closed without an answer"
+
+
 @pytest.mark.parametrize("command", ["emulate", "demo"])
 def test_without_werkzeug_the_emulator_says_what_to_install(command: str) -> None:
     block = "import sys; sys.modules['werkzeug'] = None; from claude_batch_pandas.cli import main; "

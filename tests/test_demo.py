@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -21,14 +22,14 @@ RUN = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from claude_batch_pandas.cli import main
-sys.exit(main(["demo"]))
+sys.exit(main(["demo", *sys.argv[1:]]))
 """
 
 
-def start(temporary: Path) -> subprocess.Popen[str]:
+def start(temporary: Path, *options: str) -> subprocess.Popen[str]:
     """Start the demo with credentials in its environment that it must not touch."""
     return subprocess.Popen(
-        [sys.executable, "-c", RUN],
+        [sys.executable, "-c", RUN, *options],
         env={
             **os.environ,
             "TMPDIR": str(temporary),
@@ -59,10 +60,13 @@ def number(name: str, out: str) -> int:
 
 
 def test_the_demo_dies_resumes_and_sends_nothing_twice(tmp_path: Path) -> None:
-    with start(tmp_path) as process:
-        out, progress = process.communicate(timeout=60)
+    with start(tmp_path, "--json") as process:
+        told, out = process.communicate(timeout=60)
 
-    assert process.returncode == 0, progress
+    assert process.returncode == 0, out
+    found = json.loads(told)
+    assert found["requests"] == found["asked"] == number("requests on the server", out)
+    assert (found["twice"], found["missing"]) == (0, 0)
     assert number("succeeded", out) == 3_080
     assert re.search(r"it would have cost: \$0\.\d\d$", out, re.MULTILINE)
     assert re.search(r"accuracy against the gold intents: \d\d\.\d% \(simulated", out)
@@ -75,8 +79,8 @@ def test_the_demo_dies_resumes_and_sends_nothing_twice(tmp_path: Path) -> None:
     assert number("requests on the server", out) == number("unique requests asked", out)
     assert number("requests never sent", out) == 0
     assert number("requests sent twice", out) == 0
-    assert len(re.findall(r"^run .*shards ended", progress, re.MULTILINE)) >= 4, "it is live"
-    assert CANARY not in out + progress
+    assert len(re.findall(r"^run .*shards ended", out, re.MULTILINE)) >= 4, "it is live"
+    assert CANARY not in told + out
     assert list(tmp_path.iterdir()) == [], "the user's ledger is not touched, its own is gone"
 
 
