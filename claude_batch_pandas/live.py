@@ -137,7 +137,8 @@ class Asker:
     def _keep(self, record: RunRecord, shard: Shard, line: bytes, outcome: Outcome) -> None:
         store = self.engine.store
         if isinstance(outcome, bytes):
-            self._collect(shard, line, {"type": "succeeded", "message": json.loads(outcome)})
+            message = _at_live_price(json.loads(outcome))
+            self._collect(shard, line, {"type": "succeeded", "message": message})
             store.remember_passed(record.scope, shape_of(line), self.engine.clock.now())
             return
         if isinstance(outcome, CredentialsError):
@@ -195,6 +196,14 @@ class Asker:
             return
         path = self.engine.spool.results(shard.run_id, shard.number)
         store.mark_collected(shard, write(path, b""), complete=False)
+
+
+def _at_live_price(message: Any) -> Any:
+    """Return a message that says how it was served; a relay may leave that out."""
+    usage = message.get("usage") if isinstance(message, dict) else None
+    if isinstance(usage, dict) and usage.get("service_tier") is None:
+        usage["service_tier"] = "standard"
+    return message
 
 
 def _is_unpaid(error: APIError) -> bool:

@@ -208,6 +208,7 @@ def _is_billed(result: Result) -> bool:
 
 
 def _is_batch(service_tier: str | None) -> bool:
+    # What came at once always says so here (`live`), so where nothing is said, it was a batch.
     return service_tier in {"batch", None}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
 import anthropic
+import httpx2
 import pandas as pd
 import pytest
 
@@ -328,6 +330,33 @@ def test_a_sample_is_answered_now_and_not_paid_again(
     assert whole["x"].iloc[10] == shown["x"].iloc[1]
     frame.claude.sample("Say {text}", n=3, output="x", client=client)
     assert posts(emulator) == 3
+
+
+class Forgetful(httpx2.BaseTransport):
+    """A relay whose answers do not say how they were served."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.server = emulator.transport()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = self.server.handle_request(request)
+        if request.url.path != MESSAGES:
+            return response
+        told = json.loads(response.read())
+        del told["usage"]["service_tier"]
+        return httpx2.Response(200, json=told)
+
+
+def test_what_is_asked_at_once_has_the_live_price_whoever_tells_it(
+    frame: Any, emulator: Emulator
+) -> None:
+    web = httpx2.Client(transport=Forgetful(emulator))
+    client = anthropic.Anthropic(api_key="key-of-a-test", http_client=web)
+    frame.claude.sample("Say {text}", n=3, output="x", client=client)
+    bill = cbp.costs(by="run")
+
+    assert bill["dollars"].tolist() == bill["live_dollars"].tolist()
+    assert bill["saved_dollars"].tolist() == [0.0]
 
 
 def test_a_sample_shows_what_the_api_refuses(frame: Any, client: anthropic.Anthropic) -> None:
