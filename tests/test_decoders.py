@@ -219,7 +219,7 @@ def test_what_is_decoded_is_what_is_read(name: str) -> None:
     seen = set()
 
     @given(st.lists(texts_of(output), max_size=5))
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=60)
     def check(texts: list[str]) -> None:
         found = decode([*texts, None])
         read = [output.read(Result(RowStatus.SUCCEEDED, text)) for text in texts]

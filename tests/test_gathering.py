@@ -123,7 +123,7 @@ def listed(cells: Texts | list[Any]) -> list[Any]:
     st.booleans(),
     st.integers(0, 2**32),
 )
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=50)
 def test_columns_say_what_the_results_say(
     one: list[str | None], two: list[str | None], size: int, is_typed: bool, seed: int
 ) -> None:
