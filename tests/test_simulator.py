@@ -33,7 +33,7 @@ PATIENCE = 300  # schedules in which a mistake has to be found
 BROKEN = {  # where it is not a double payment, or not found soon
     "anything adopted": ("foreign", 0),
     "downloads believed": ("lost", 0),
-    "no lock": ("double", 360),
+    "no lock": ("double", 95),
     "caps forgotten": ("over_budget", 60),
 }
 
