@@ -1,7 +1,8 @@
 """A frame's index, on disk and back: the same labels or none, never others.
 
-A range is three numbers in JSON, most others are Parquet. One of several kinds of labels (numbers, and
-a word for the total) is JSON, too. What neither can hold is not saved, and positions stand in under a name that says so.
+A range is three numbers in JSON, most others are Parquet. One of several kinds of labels (numbers,
+and a word for the total) is JSON, too. What neither can hold is not saved, and positions stand in
+under a name that says so.
 """
 
 from __future__ import annotations
