@@ -267,11 +267,13 @@ def test_results_of_another_shape_are_not_believed(tmp_path: Path) -> None:
 def test_answers_that_break_their_types_are_kept_all_the_same(tmp_path: Path) -> None:
     """What a user's own code raises costs no download: the bytes were paid."""
 
-    def refuse(_: str) -> str:
-        raise SystemError
+    class Odd:
+        """What a validator makes of a text."""
 
-    output = output_of("answer", {"a": Annotated[str, pydantic.AfterValidator(refuse)]})
-    object.__setattr__(output.schema, "fit", refuse)
+        def __str__(self) -> str:
+            raise ValueError
+
+    output = output_of("answer", {"a": Annotated[str, pydantic.AfterValidator(lambda _: Odd())]})
     lines = [line(name, succeeded('{"a": "b"}')) + b"\n" for name in NAMES]
     client, _ = serve(b"".join(lines))
     path = tmp_path / "results"
