@@ -344,21 +344,27 @@ class Run(Acts, Looks):
         """Raise what stopped the worker, or show the closing line."""
         watch.progress, worker, self._worker = self.progress, self._worker, None
         self._failure = None if worker is None else worker.failure
-        if worker is not None and self._failure is not None:
-            worker.let_go()
-            raise self._failure
-        if not self.done:
-            msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
-            raise WaitTimeoutError(msg)
+        try:
+            if self._failure is not None:
+                raise self._failure
+            if not self.done:
+                msg = f"Run {self.id} was detached in this process. It goes on: {self._back}"
+                raise WaitTimeoutError(msg)
+            line = self._closing_line()
+        finally:
+            if worker is not None:
+                worker.let_go()
+        watch.progress = replace(watch.progress, state=RunState.ENDED)
+        watch.end(line)
+
+    def _closing_line(self) -> str:
+        """Return the closing line; what it read is kept for `columns`."""
         record = self._record
         mark = accounts.mark_of(record, self._engine)
         if self._line is None or self._line[0] != mark:
             line, self._fresh = accounts.closing_line(record, self._engine, self._was_over)
             self._line = mark, line
-        if worker is not None:
-            worker.let_go()
-        watch.progress = replace(watch.progress, state=RunState.ENDED)
-        watch.end(self._line[1])
+        return self._line[1]
 
     def _joined(self, df: Any, matched: Matched | None = None) -> pd.DataFrame:
         """Return the answers joined to a frame; without one, as they were planned."""
