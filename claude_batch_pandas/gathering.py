@@ -124,13 +124,12 @@ class Gatherer:
         LedgerError
             When a file is not what was verified.
         """
-        output = self.reader.output(record)
-        pile = _Pile(output)
-        requests = self._of_requests(record, pile) if is_plain(record, output) else None
+        pile = _Pile(self.reader.output(record))
+        requests = self._of_requests(record, pile)
         if requests is None:
             answers = self.reader.of_requests(record)
             results = self.reader.of_rows(record, answers).results
-            return Gathered(Columns.of(output, results), money.bill(sent_by(answers, record)))
+            return Gathered(Columns.of(pile.output, results), money.bill(sent_by(answers, record)))
         never = [pile.place(result) for result in self.reader.never_sent(record)]
         # A row that is never sent has the negative number of its reason, which counts from the end.
         told = np.concatenate([requests.places, np.array(never[::-1], np.int64)])
@@ -141,9 +140,8 @@ class Gatherer:
 
         None where that needs a look at each: see `Reader.of_requests`.
         """
-        output = self.reader.output(record)
-        pile = _Pile(output)
-        requests = self._of_requests(record, pile) if is_plain(record, output) else None
+        pile = _Pile(self.reader.output(record))
+        requests = self._of_requests(record, pile)
         if requests is None:
             return None
         reasons = {
@@ -175,8 +173,12 @@ class Gatherer:
         return part
 
     def _of_requests(self, record: RunRecord, pile: _Pile) -> _Found | None:
-        """Return where the result of each unique request stands, wherever it was sent."""
-        own = self._own(record, pile)
+        """Return where the result of each unique request stands, wherever it was sent.
+
+        None where a row is several requests, or they were not sent from here, or a turn went on.
+        """
+        is_usual = not record.attached and pile.output.votes == 1
+        own = self._own(record, pile) if is_usual else None
         if own is None or not record.sources:
             return own
         references = self.reader.map(record.id).references
@@ -230,8 +232,3 @@ class Gatherer:
                 now = np.where(pile.have_answers(before) & ~pile.have_answers(now), before, now)
             places[part.ordinals] = now
         return _Found(places, bill)
-
-
-def is_plain(record: RunRecord, output: Output) -> bool:
-    """Tell whether each row of a run is one request, which was sent from here."""
-    return not record.attached and output.votes == 1

@@ -183,11 +183,11 @@ class Lines(NamedTuple):
     kinds : list of str
         The result type of each.
     texts : list of str or None
-        The answer of each that is a whole one, and nothing but text.
+        The answer of each that is a whole one, nothing but text, and says what it used.
     others : dict of int to Result
         By place, all that are more, or less.
     used : list of (str or None, Usage)
-        Model and tokens of the former.
+        Model and tokens of those that are texts.
     unreadable : int
         Lines that are not among them.
     """
@@ -240,21 +240,22 @@ def read_block(block: bytes) -> Lines:
     texts: list[str | None] = []
     used: list[tuple[str | None, Usage]] = []
     for i, line in enumerate(lines):
-        message = line.result.message
-        text = None if message is None else _whole_text(message)
+        message, text = line.result.message, None
+        if message is not None and message.usage is not None and line.result.type == "succeeded":
+            text = _whole_text(message)
+            if text is not None:
+                used.append((message.model, message.usage))
+        if text is None:
+            others[i] = _result(line.result)
         texts.append(text)
-        if text is None or line.result.type != "succeeded":
-            texts[i], others[i] = None, _result(line.result)
-        elif message is not None and message.usage is not None:
-            used.append((message.model, message.usage))
     names = [line.custom_id for line in lines]
     kinds = [sys.intern(line.result.type) for line in lines]  # of four words, not one per line
     return Lines(names, kinds, texts, others, used, len(found) - len(lines))
 
 
 def _whole_text(message: _Message) -> str | None:
-    """Return an answer that is whole, priced, and nothing but text; None for any other."""
-    if message.stop_reason not in FULL or message.usage is None:
+    """Return an answer that is whole, and nothing but text; None for any other."""
+    if message.stop_reason not in FULL:
         return None
     content = message.content
     if len(content) == 1 and content[0].type == "text":
