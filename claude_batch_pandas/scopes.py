@@ -94,7 +94,7 @@ def is_same_scope(here: Scope, there: Scope) -> bool:
         Of the run; what its server never told cannot be asked for.
     """
     is_told = not there.workspace.startswith(KEY_WORKSPACE)
-    return here.organization == there.organization and (
+    return there.organization in {"", here.organization} and (
         not is_told or here.workspace == there.workspace
     )
 

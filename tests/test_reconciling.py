@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pandas as pd
 import pytest
 
 import claude_batch_pandas as cbp
+from claude_batch_pandas import session
 from claude_batch_pandas.emulator import Emulator, Rule
 from claude_batch_pandas.store import Store
 from tests.conftest import JumpingClock
@@ -20,12 +23,53 @@ from tests.test_steps import on_list, on_post, on_results
 Connect = Callable[..., Any]
 ROWS = 5
 EMPTY = b'{"data": [], "has_more": false}'
+MESSAGES = [{"role": "user", "content": "theirs"}]
 LOST = "The answer to the submission of shard 0 was lost, and "
 
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
     return pd.DataFrame({"text": [f"row {i}" for i in range(ROWS)]})
+
+
+class Timed(httpx2.BaseTransport):
+    """Leads to an emulator, and remembers when what was asked for.
+
+    Parameters
+    ----------
+    emulator : Emulator
+    clock : JumpingClock
+    date : callable, optional
+        Returns the seconds by which the server's clock is ahead, or None where it tells no time.
+    """
+
+    def __init__(
+        self, emulator: Emulator, clock: JumpingClock, date: Callable[[], float | None] | None = None
+    ) -> None:
+        self._inner = emulator.transport()
+        self._clock = clock
+        self._date = date
+        self.asked: list[tuple[str, float]] = []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        name = request.url.path.removeprefix("/v1/messages/batches").partition("/")[2]
+        self.asked.append((f"{request.method} {name}", self._clock.now()))
+        answer = self._inner.handle_request(request)
+        ahead = 0.0 if self._date is None else self._date()
+        answer.headers.pop("date", None)
+        if ahead is not None:
+            now = self._clock.now() + ahead
+            answer.headers["date"] = formatdate(now, usegmt=True)
+        return answer
+
+    def times(self, what: str) -> list[float]:
+        """Return when something was asked for, in seconds since 1970."""
+        return [time for asked, time in self.asked if asked == what]
+
+
+def through(connect: Connect, emulator: Emulator, transport: Timed) -> Any:
+    """Return a client whose calls are timed."""
+    return connect(emulator).copy(http_client=httpx2.Client(transport=transport))
 
 
 def whole(message: str) -> str:
@@ -167,3 +211,129 @@ def test_a_batch_of_ours_is_known_by_one_line(
 
     assert out["answer_status"].eq("succeeded").all()
     assert len(emulator.batches) == 1
+
+
+def test_what_is_found_is_acted_on_at_once(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """However rarely it is looked: a batch that is adopted is collected, and a stranger's is left.
+
+    A colleague's batch of the same size, which is ruled out first, costs no other wait either.
+    """
+    cbp.options.poll_seconds = (600.0, 600.0)
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[on_post(after=True, drop=True)])
+    transport = Timed(emulator, clock)
+    run = frame.claude.submit("{text}", client=through(connect, emulator, transport))
+
+    def create_another() -> None:
+        clock.on_wait = lambda: None
+        params = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": MESSAGES}
+        requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
+        connect(emulator).messages.batches.create(requests=requests)
+
+    clock.on_wait = create_another
+    run.wait()
+    ours, theirs = (batch.id for batch in emulator.batches)
+
+    adopted, collected = transport.times(f"GET {ours}/results")
+    assert transport.times(f"GET {theirs}/results") == [adopted]
+    assert collected == adopted == clock.now()
+
+
+def test_a_stranger_that_was_ruled_out_delays_nothing(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """The list is looked at again at once, and at its own pace from then on."""
+    cbp.options.poll_seconds = (600.0, 600.0)
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=[on_post(drop=True)])
+    transport = Timed(emulator, clock)
+    run = frame.claude.submit("{text}", client=through(connect, emulator, transport))
+
+    def create_another() -> None:
+        clock.on_wait = lambda: None
+        params = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": MESSAGES}
+        requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
+        connect(emulator).messages.batches.create(requests=requests)
+
+    clock.on_wait = create_another
+    run.wait()
+
+    ruled_out = transport.times(f"GET {emulator.batches[0].id}/results")[0]
+    assert transport.times("GET ").count(ruled_out) == 2
+
+
+def test_a_wait_that_is_asked_for_in_place_of_results_is_kept(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    cbp.options.poll_seconds = (10.0, 10.0)
+    busy = on_results(status=429, headers={"retry-after": "400"})
+    faults = [on_post(after=True, drop=True), busy]
+    emulator = Emulator(clock=clock.now, duration=1.0, faults=faults)
+    transport = Timed(emulator, clock)
+    frame.claude.batch("{text}", client=through(connect, emulator, transport))
+
+    refused = transport.times(f"GET {emulator.batches[0].id}/results")[0]
+    assert min(time for _, time in transport.asked if time > refused) >= refused + 400.0
+
+
+def test_a_server_whose_clock_jumps_is_given_its_time(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Who lost the answer knows by the own clock since when."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(drop=True)])
+    transport = Timed(emulator, clock, lambda: 86_400.0 if transport.times("POST ") else 0.0)
+    frame.claude.batch("{text}", client=through(connect, emulator, transport))
+
+    first, second = transport.times("POST ")
+    assert second - first >= 900.0
+
+
+def test_a_server_that_tells_no_time_is_given_its_time(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """Not even who comes after a crash concludes sooner."""
+    emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(drop=True)])
+    transport = Timed(emulator, clock, lambda: None if transport.times("POST ") else 0.0)
+    client = through(connect, emulator, transport)
+    run = frame.claude.submit("{text}", client=client)
+    session.crew.leave(60.0)
+    begun = clock.now()
+    cbp.run(run.id, client=client).wait()
+
+    assert transport.times("POST ")[-1] >= begun + 900.0
+    assert len(emulator.batches) == 1
+
+
+def test_a_loss_without_a_list_is_told_whole(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    faults = [on_list(status=404, times=None), on_post(drop=True)]
+    emulator = Emulator(clock=clock.now, faults=faults)
+    message = (
+        f"{LOST}this server has no list of batches to look for it in. It may have been accepted, "
+        "so it is not sent again; run the cell with reuse=False to ask anew, at the price of "
+        "asking twice."
+    )
+
+    with pytest.raises(cbp.PausedError, match=whole(message)):
+        frame.claude.batch("{text}", client=connect(emulator))
+
+
+def test_a_list_that_came_too_late_is_told(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect
+) -> None:
+    """There was none when the place in it was to be marked."""
+    faults = [on_list(status=404, times=None), on_post(drop=True)]
+    emulator = Emulator(clock=clock.now, faults=faults)
+    client = connect(emulator)
+    with pytest.raises(cbp.PausedError, match="this server has no list"):
+        frame.claude.batch("{text}", client=client)
+    emulator.faults = []
+    message = (
+        f"{LOST}nothing marks its place in the server's list, which it had not at that time, so "
+        "it cannot be shown that nothing was accepted. It is not sent again; run the cell with "
+        "reuse=False to ask anew, at the price of asking twice."
+    )
+
+    with pytest.raises(cbp.PausedError, match=whole(message)):
+        cbp.run(cbp.runs()["id"].iloc[0], client=client).wait()
