@@ -1,4 +1,4 @@
-"""A JupyterLab in Chromium over the emulator, once for all tests, and a notebook for each.
+"""A JupyterLab in Chromium over the emulator and a kernel, once for all tests; a notebook for each.
 
 Without a browser the tests are skipped, and say so; with ``CBP_BROWSER=required`` they fail.
 """
@@ -18,6 +18,7 @@ EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pw
 BEGIN = """
 import pandas as pd
 import claude_batch_pandas as cbp
+cbp.options.reset()
 cbp.options.poll_seconds = (0.1, 0.2)
 cbp.options.canary = False
 df = pd.DataFrame({{"text": [f"{name} row {{i:02d}}" for i in range(40)]}})

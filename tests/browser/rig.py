@@ -34,14 +34,11 @@ HOMES = (
 )
 KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 IDLE = f"() => {KERNEL}?.status === 'idle'"
-OPEN = """async (path) => {
-    await window.jupyterapp.commands.execute("docmanager:open", { path });
+OPEN = """async ([path, id]) => {
+    const kernel = { id, name: "python3" };
+    await window.jupyterapp.commands.execute("docmanager:open", { path, kernel });
 }"""
-CLOSE = """() => {
-    const shown = window.jupyterapp.shell.currentWidget;
-    shown.sessionContext.shutdown();
-    shown.dispose();
-}"""
+CLOSE = "() => { window.jupyterapp.shell.currentWidget.dispose(); }"
 CELLS = "window.jupyterapp.shell.currentWidget.content"
 
 
@@ -68,6 +65,7 @@ class Lab:
         self._token = secrets.token_hex(8)
         self._base = ""
         self._tabs: Any = None
+        self._kernel = ""
 
     @contextmanager
     def open(self, browser: str) -> Iterator[Self]:
@@ -115,7 +113,11 @@ class Lab:
         nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
         url = f"{self._base}/doc/tree/{path.name}?token={self._token}"
         opened = Notebook(self.tab, url, path)
-        opened.open()
+        if self._kernel:
+            opened.open(self._kernel)
+        else:
+            opened.load()
+            self._kernel = opened.page.evaluate(f"() => {KERNEL}.id")
         return opened
 
     def _settle(self) -> None:
@@ -152,13 +154,10 @@ class Notebook:
     def __init__(self, page: Any, url: str, path: Path) -> None:
         self.page, self.url, self.path = page, url, path
 
-    def open(self) -> None:
-        """Open it in its tab; where there is a JupyterLab already, in that."""
-        if self.page.url.startswith("about:"):
-            self.load()
-        else:
-            self.page.evaluate(OPEN, self.path.name)
-            self._until_here()
+    def open(self, kernel: str) -> None:
+        """Open it in a tab that has a JupyterLab, for a kernel that is there already."""
+        self.page.evaluate(OPEN, [self.path.name, kernel])
+        self._until_here()
 
     def load(self) -> None:
         """Load all of JupyterLab, and it; its kernel may live already."""
@@ -166,7 +165,7 @@ class Notebook:
         self._until_here()
 
     def close(self) -> None:
-        """End its kernel, and show nothing of it any more; saved it is not."""
+        """Show nothing of it any more; its kernel goes on, and saved it is not."""
         self.page.evaluate(CLOSE)
 
     def reopen(self) -> None:
