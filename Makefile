@@ -6,7 +6,8 @@ PYTHON := $(VENV)/bin/python
 EXTRA := dev# what to install with the package; dev holds all that is needed for any target
 PIN :=# what to install beside it
 TESTS :=# all
-# Ledgers sync their files often, so tests write to memory where there is enough of it.
+# Ledgers sync their files often, so tests write to memory where there is enough of it. They start
+# hundreds of processes, so what these import is compiled once.
 SCRATCH := $(shell test "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000000 \
 	2>/dev/null && echo TMPDIR=/dev/shm)
 LAB_FLAGS := $(if $(filter 0,$(shell id -u)),--allow-root)# of JupyterLab, such as --no-browser
@@ -24,7 +25,7 @@ lab: $(VENV)/.has-dev  ## open the tour of the notebook layer in JupyterLab; no 
 	@$(SERVE_AND_OPEN)
 
 test: $(VENV)/.has-$(EXTRA)  ## run the tests
-	@$(SCRATCH) $(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(TESTS)
+	@PYTHONDONTWRITEBYTECODE= $(SCRATCH) $(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 oldest:  ## run the tests of what touches pandas on the oldest that is supported
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest EXTRA=test PIN="'pandas<2.3'" TESTS="$(FRAMES)"

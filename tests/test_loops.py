@@ -281,8 +281,10 @@ test_loops.use_a_patched_loop(apply, library)
 """
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("library", ["nest_asyncio", "nest_asyncio2"])
+@pytest.mark.parametrize(
+    ("library", "moment"),
+    [("nest_asyncio", "before"), ("nest_asyncio", "after"), ("nest_asyncio2", "after")],
+)
 def test_loops_that_somebody_patched(library: str, moment: str) -> None:
     """Before our import, or long after it, while a loop runs and a run is at work.
 

@@ -44,7 +44,10 @@ class Timed(httpx2.BaseTransport):
     """
 
     def __init__(
-        self, emulator: Emulator, clock: JumpingClock, date: Callable[[], float | None] | None = None
+        self,
+        emulator: Emulator,
+        clock: JumpingClock,
+        date: Callable[[], float | None] | None = None,
     ) -> None:
         self._inner = emulator.transport()
         self._clock = clock
