@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sqlite3
@@ -13,9 +14,15 @@ from claude_batch_pandas.exceptions import BatchError, LedgerError
 from claude_batch_pandas.tables import FIRST_SEALED, MIGRATIONS, SEALED, SEALS, seal_of
 
 BUSY_SECONDS = 30.0  # how long to wait for another process's transaction
+MOST_IDLE = 4  # open files that nobody uses at the moment
 Connection = sqlite3.Connection
 
-_checked: dict[Path, tuple[int, ...]] = {}  # how each database looked when it was last known good
+Stamp = tuple[int, ...]  # how a file looks from outside
+
+_checked: dict[Path, Stamp] = {}  # how each database looked when it was last known good
+# By process and file, and how that looked then. SQLite forbids a process that was forked even to
+# close what it inherited.
+_idle: dict[tuple[int, Path], tuple[Connection, Stamp]] = {}
 
 
 class Database:
@@ -34,24 +41,24 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _as_ledger_error(path):
-            # SQLite gives its journal the mode of the database, so this makes both private.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # SQLite gives its journal the mode of the database, so this makes both private. One that is
+        # there is not opened: to close it would let go of all locks that this process has on it.
+        with _as_ledger_error(path), contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         self._migrate()
         if _checked.get(path) != _stamp(path):  # once, and again when another process wrote to it
             self.check()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection for one use; they are cheap, and none is shared between threads."""
-        with _as_ledger_error(self._path):
-            database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-            with contextlib.closing(database):
-                database.row_factory = sqlite3.Row
-                # FULL: a commit that returned is on the disk, whatever happens to the power.
-                database.execute("PRAGMA synchronous = FULL")
-                database.execute("PRAGMA fullfsync = ON")  # macOS; nothing elsewhere
-                yield database
+        """Have a connection for one use, which is nobody else's meanwhile."""
+        with _as_ledger_error(self._path), contextlib.ExitStack() as unless_good:
+            database = _take(self._path)
+            unless_good.callback(database.close)  # that rolls back
+            yield database
+            stamp = _stamp(self._path)
+            unless_good.pop_all()
+            _keep(database, self._path, stamp)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -61,7 +68,7 @@ class Database:
             is_checked = _checked.get(self._path) == _stamp(self._path)
             yield database
             _seal(database)
-            # Whatever raised before this line closes the connection, and that rolls back.
+            # Whatever raised before this line closes the connection.
             database.execute("COMMIT")
             if is_checked:
                 _checked[self._path] = _stamp(self._path)
@@ -74,7 +81,7 @@ class Database:
         LedgerError
         """
         stamp = _stamp(self._path)
-        with self.reading() as database:
+        with _as_ledger_error(self._path), contextlib.closing(_open(self._path)) as database:
             (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             if found == "ok":
                 found = next(_broken(database), "")
@@ -116,7 +123,51 @@ def insert(
     database.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def _take(path: Path) -> Connection:
+    """Return a connection that is open already, or else a new one, at 50 times the cost.
+
+    It is used again only while the file is as it left it: another may be in its place by now, and a
+    page that it remembers is no proof of what is there.
+    """
+    now = _stamp(path)
+    database, stamp = _idle.pop((os.getpid(), path), (None, now))
+    if database is not None and stamp == now:
+        return database
+    if database is not None:
+        database.close()
+    return _open(path)
+
+
+def _open(path: Path) -> Connection:
+    # Threads take turns with it.
+    database = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    database.row_factory = sqlite3.Row
+    # FULL: a commit that returned is on the disk, whatever happens to the power.
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA fullfsync = ON")  # macOS; nothing elsewhere
+    return database
+
+
+def _keep(database: Connection, path: Path, stamp: Stamp) -> None:
+    """Keep a connection open for the next use, unless another thread's is kept already."""
+    kept, _ = _idle.setdefault((os.getpid(), path), (database, stamp))
+    if kept is not database:
+        database.close()
+    _close_idle(MOST_IDLE)
+
+
+@atexit.register
+def _close_idle(most: int = 0) -> None:
+    """Close the connections of this process that were not used for longest."""
+    own = [key for key in list(_idle) if key[0] == os.getpid()]
+    for key in own[: max(0, len(own) - most)]:
+        if found := _idle.pop(key, None):
+            found[0].close()
+
+
+def _stamp(path: Path) -> Stamp:
     """Return what changes whenever a file is written."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

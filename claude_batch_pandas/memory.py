@@ -46,11 +46,15 @@ class Memory:
 
     def secret(self) -> bytes:
         """Return the random bytes that key this ledger's fingerprints."""
-        with self._database.writing() as database:
-            row = {"name": "fingerprint", "value": secrets.token_bytes(32)}
-            insert(database, "secrets", row, "INSERT OR IGNORE")
-            found = database.execute("SELECT value FROM secrets WHERE name = 'fingerprint'")
-            return bytes(found.fetchone()["value"])
+        asked = "SELECT value FROM secrets WHERE name = 'fingerprint'"
+        with self._database.reading() as database:
+            row = database.execute(asked).fetchone()
+        if row is None:
+            new = {"name": "fingerprint", "value": secrets.token_bytes(32)}
+            with self._database.writing() as database:
+                insert(database, "secrets", new, "INSERT OR IGNORE")  # another may be first
+                row = database.execute(asked).fetchone()
+        return bytes(row["value"])
 
     def model_info(self, origin: str, model: str) -> tuple[float, str] | None:
         """Return when an API told about a model (seconds since 1970) and what, as JSON."""

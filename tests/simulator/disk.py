@@ -14,11 +14,13 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Self
 
+from claude_batch_pandas import database
 from tests.simulator.turns import Kernel, Turns
 
 LOCK_SECONDS = 1.0  # until somebody who waits for a lock tries again; then twice as long
@@ -48,16 +50,15 @@ class Disk:
         self._names: dict[int, str] = {}  # open files by descriptor
         self._unsynced: set[str] = set()
         self._changes: list[Change] = []
-        self._idle: dict[Kernel, list[_Database]] = {}
+        self._idle = _IdleOfWhoeverAsks(turns)
 
-    def close(self, kernel: Kernel) -> None:
+    def close(self, kernel: Kernel | None) -> None:
         """Close what a kernel that is gone had open."""
-        for database in self._idle.pop(kernel, []):
-            database.really_close()
+        self._idle.close(kernel)
 
     def close_all(self) -> None:
         """Close whatever is open."""
-        for kernel in list(self._idle):
+        for kernel in self._idle.kernels():
             self.close(kernel)
 
     def lose(self) -> None:
@@ -90,6 +91,7 @@ class Disk:
             (os, "mkdir", self._mkdir),
             (fcntl, "flock", self._flock),
             (sqlite3, "connect", self._connect),
+            (database, "_idle", self._idle),
         ]
 
     def _reach(self, kernel: Kernel, what: str) -> None:
@@ -208,30 +210,43 @@ class Disk:
         if kernel is None:
             return real_connect(*args, **options)
         kernel.check()
-        idle = self._idle.setdefault(kernel, [])
-        if idle:
-            return idle.pop()
-        options |= {"factory": _Database, "check_same_thread": False}
-        database = real_connect(*args, **options)
-        database.kernel, database.idle = kernel, idle
-        return database
+        connection = real_connect(*args, **options, factory=_Connection)
+        connection.kernel = kernel
+        return connection
 
 
-class _Database(sqlite3.Connection):
+class _IdleOfWhoeverAsks:
+    """The connections that a process has open and does not use; a process sees its own only."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._idle: dict[Kernel | None, dict[Any, Any]] = defaultdict(dict)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._idle[self._turns.kernel])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._idle[self._turns.kernel], name)
+
+    def kernels(self) -> list[Kernel | None]:
+        """Return the processes that were here."""
+        return [*self._idle]
+
+    def close(self, kernel: Kernel | None) -> None:
+        """Close those of a process."""
+        for connection, _ in self._idle.pop(kernel, {}).values():
+            connection.close()
+
+
+class _Connection(sqlite3.Connection):
     """A connection of a simulated process: nobody else's turn comes inside a transaction."""
 
     kernel: Kernel
-    idle: list[_Database]
-    said: frozenset[str] = frozenset()
     last = ""  # what the transaction did, for the trace
 
     def execute(self, statement: str, *args: Any) -> sqlite3.Cursor:
         kernel = self.kernel
         kernel.check()
-        if statement in self.said:
-            return super().cursor()
-        if statement.startswith(("PRAGMA synchronous", "PRAGMA fullfsync")):
-            self.said |= {statement}  # once for this connection, which is used again and again
         if statement != "COMMIT":
             self.last = statement if statement[:6] in {"UPDATE", "INSERT"} else self.last
             return super().execute(statement, *args)
@@ -242,14 +257,6 @@ class _Database(sqlite3.Connection):
         cursor = super().execute(statement)
         kernel.reach("commit", f"after COMMIT of {self.last[:60]}")
         return cursor
-
-    def close(self) -> None:
-        """Stay open for the next use: the package opens hundreds, and each reads the schema."""
-        self.rollback()
-        self.idle.append(self)
-
-    def really_close(self) -> None:
-        super().close()
 
 
 class _File:
