@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from claude_batch_pandas import catalog, money
+from claude_batch_pandas import catalog, copies, money
 from claude_batch_pandas.answers import (
     PROCESSING,
     UNKNOWN,
@@ -163,14 +163,22 @@ class Gatherer:
         known = self.parts.get((shard.run_id, shard.number, shard.results_sha256))
         if known is not None and known.output == output:
             return known
-        part = None
+        is_usual = shard.complete and not record.attached
+        part = self._copied(shard, output) if is_usual else None
+        if part is not None:
+            return part
         path = self.reader.checked(shard)
-        if shard.complete and not record.attached:
+        if is_usual:
             part = read(path, output).part(self.reader.ordinals(record, shard))
         if part is None:
             found = self.reader.of_collected(record, shard)
             part = Part.of(output, {i: output.read(result) for i, result in found.items()})
         return part
+
+    def _copied(self, shard: Shard, output: Output) -> Part | None:
+        assert shard.results_sha256 is not None, "a collected shard has results"
+        path = self.reader.spool.copy(shard.run_id, shard.number)
+        return copies.load(path, output, shard.results_sha256)
 
     def _of_requests(self, record: RunRecord, pile: _Pile) -> _Found | None:
         """Return where the result of each unique request stands, wherever it was sent.

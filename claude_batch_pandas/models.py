@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import cache
+from importlib.metadata import version
 from typing import NamedTuple
 
 # Above this many prompt tokens a request may be priced by another tier, so it is priced alone.
@@ -31,6 +32,12 @@ class Tokens(NamedTuple):
     def prompt_tokens(self) -> int:
         """All input, cached or not."""
         return sum(self) - self.output_tokens
+
+
+@cache
+def edition() -> str:
+    """Return which prices these are."""
+    return version("genai-prices")
 
 
 def price(model: str, tokens: Tokens, *, batch: bool = True, large: bool = False) -> Decimal | None:

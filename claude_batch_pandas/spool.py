@@ -107,6 +107,10 @@ class Spool:
         """Return the path of the verified results of a shard."""
         return self.folder(run_id) / f"shard-{shard:04d}.results.jsonl"
 
+    def copy(self, run_id: str, shard: int) -> Path:
+        """Return the path of the copy of those results as columns, which can be done without."""
+        return self.folder(run_id) / f"shard-{shard:04d}.columns"
+
 
 class Writing:
     """A file on its way: written under a temporary name, renamed when it is whole.

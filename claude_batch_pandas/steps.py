@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from claude_batch_pandas import attaching, collecting, deadlines
+from claude_batch_pandas import attaching, collecting, copies, deadlines
 from claude_batch_pandas.answers import Reader
 from claude_batch_pandas.columns import Part
 from claude_batch_pandas.engine import Engine
@@ -307,6 +307,9 @@ class Steps:
             self._parts[shard.run_id, shard.number, collected.sha256] = collected.part
             engine.parts.update(self._parts)
         engine.store.mark_collected(shard, collected.sha256, complete=collected.complete)
+        if collected.part is not None and output.is_text:
+            path = engine.spool.copy(shard.run_id, shard.number)
+            copies.save(path, collected.part, collected.sha256)
         self.tell(collected.problem)
 
     def _output(self) -> Output:

@@ -36,6 +36,25 @@ class Texts:
         return cls(pa.chunked_array([array]))
 
     @classmethod
+    def of_bytes(cls, data: memoryview) -> Texts:
+        """Return what `to_bytes` wrote; the texts stay where they are."""
+        return cls(pa.ipc.open_stream(data).read_all().column(0))
+
+    def to_bytes(self) -> bytes:
+        """Return the texts as Arrow writes them."""
+        table = pa.table({"texts": self.array})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        written: bytes = sink.getvalue().to_pybytes()
+        return written
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return int(self.array.nbytes)
+
+    @classmethod
     def join(cls, parts: Sequence[Texts]) -> Texts:
         """Return the texts of several, one after the other; nothing is copied."""
         return cls(pa.chunked_array([chunk for part in parts for chunk in part.array.chunks], KIND))

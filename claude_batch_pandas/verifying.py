@@ -13,7 +13,7 @@ from claude_batch_pandas.spool import Spool, file_sha256, read_sealed
 from claude_batch_pandas.store import Store
 
 SMALL = ("recipe.json", "reasons.json", "index.parquet", "outlook.json")
-PATTERNS = ("*.npy", "*.ids.json", *SMALL)
+PATTERNS = ("*.npy", "*.ids.json", "*.columns", *SMALL)
 
 
 class Problem(NamedTuple):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AfterValidator
 
-from claude_batch_pandas import money
+from claude_batch_pandas import copies, money
 from claude_batch_pandas.answers import sent_by
 from claude_batch_pandas.columns import STATUSES, Builder, Columns, Stock
 from claude_batch_pandas.exceptions import LedgerError
@@ -111,6 +111,17 @@ def check(ledger: Ledger, output: Output, draft: Draft, ids: Sequence[str]) -> N
     assert bill == money.bill(sent_by(answers, draft.record))
 
 
+def copy(ledger: Ledger, output: Output, ids: Sequence[str]) -> None:
+    """Write copies of the results that a run collects whole."""
+    gathering = gatherer(ledger, output, ids)
+    for record in map(ledger.store.run, ids):
+        for shard in ledger.store.shards(record.id):
+            if shard.results_sha256 is not None and shard.complete:
+                part = gathering.part(record, shard, output)
+                path = ledger.reader.spool.copy(record.id, shard.number)
+                copies.save(path, part, shard.results_sha256)
+
+
 def listed(cells: Texts | list[Any]) -> list[Any]:
     """Return the cells of a column."""
     return cells.array.to_pylist() if isinstance(cells, Texts) else cells
@@ -141,8 +152,10 @@ def test_columns_say_what_the_results_say(
             again = dice.sample(sent, dice.randint(0, len(sent)))
             if again:
                 settle(ledger, draft, ledger.retry(draft, again), dice)
-        for draft in (first, second):
-            check(ledger, output, draft, ["one", "two"])
+        for _ in range(2):  # from the results, and then from copies of them
+            for draft in (first, second):
+                check(ledger, output, draft, ["one", "two"])
+            copy(ledger, output, ["one", "two"])
 
 
 def test_what_was_read_is_not_read_again_as_long_as_it_is_held(home: Path) -> None:
