@@ -377,7 +377,7 @@ def test_the_pause_of_a_companion_pauses_who_waits_for_it(
     # All requests of this one are the first's, so nothing of its own can fail.
     run = frame.claude.submit("{text}", client=client, output="other")
     with pytest.raises(PausedError, match=f"waits for answers of run {first}, which is paused: "):
-        run.wait(ENOUGH)
+        run.wait()
 
     assert run.status == "paused"
     assert "which is paused" in repr(run)
