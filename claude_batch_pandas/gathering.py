@@ -163,13 +163,11 @@ class Gatherer:
         known = self.parts.get((shard.run_id, shard.number, shard.results_sha256))
         if known is not None and known.output == output:
             return known
-        is_usual = shard.complete and not record.attached
-        part = self._copied(shard, output) if is_usual else None
-        if part is not None:
-            return part
+        part = None
         path = self.reader.checked(shard)
-        if is_usual:
-            part = read(path, output).part(self.reader.ordinals(record, shard))
+        if shard.complete and not record.attached:
+            part = self._copied(shard, output)
+            part = part or read(path, output).part(self.reader.ordinals(record, shard))
         if part is None:
             found = self.reader.of_collected(record, shard)
             part = Part.of(output, {i: output.read(result) for i, result in found.items()})
