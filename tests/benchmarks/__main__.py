@@ -9,9 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks import answers, imports, race
+from tests.benchmarks import answers, durability, idle, imports, race
 
-BENCHMARKS = {"race": race, "answers": answers, "import": imports}
+BENCHMARKS = {
+    "race": race,
+    "answers": answers,
+    "durability": durability,
+    "idle": idle,
+    "import": imports,
+}
 
 
 def main() -> int:
