@@ -60,3 +60,30 @@ def test_the_import_is_measured_beside_that_of_pandas() -> None:
     assert re.search(r"^goal: .*; (met|missed)$", done.stdout, re.MULTILINE)
     assert "loaded although lazy: nothing" in done.stdout
     assert done.returncode == int("missed" in done.stdout)
+
+
+def test_durability_is_measured() -> None:
+    """Seconds with and without, and their ratio in the same round."""
+    command = [sys.executable, "-m", "tests.benchmarks", "durability"]
+    command += ["--rows", "300", "--rounds", "1"]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+
+    assert done.stderr == ""
+    for way in ("ours", "unsynced"):
+        assert re.search(rf"^{way} +\d+\.\d\d s$", done.stdout, re.MULTILINE)
+    assert re.search(r"^durable: \d\.\d\d .* times the seconds; goal", done.stdout, re.MULTILINE)
+    assert done.returncode == int("missed" in done.stdout)
+
+
+def test_waiting_is_measured() -> None:
+    """In one kernel: nothing, a run, a card, and fifty."""
+    command = [sys.executable, "-m", "tests.benchmarks", "idle"]
+    command += ["--seconds", "0.5", "--settle", "0"]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+
+    assert "Traceback" not in done.stderr
+    for what in ("nothing", "a run", "a card", "50 runs"):
+        assert re.search(rf"^{what} .*\d\.\d{{3}} %.* \d+ threads$", done.stdout, re.MULTILINE)
+    assert done.returncode == int("missed" in done.stdout)

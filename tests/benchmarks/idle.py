@@ -25,26 +25,23 @@ cbp.options.canary = False
 cbp.options.progress = "none"
 df = pd.DataFrame({"text": [f"row {i}" for i in range(40)]})
 """
-ASK = "run = df.claude.submit('{{text}} of {0}', name='run-{0}'{1})\n"
+ASK = "run = df.claude.submit('{{text}} of {0}', name='{0}'{1})\n"
 MEASURE = "print(time.process_time(), threading.active_count())"
 
 
 class Wait(NamedTuple):
-    """What is waited for, and the goal in percent of a core."""
+    """What is waited for beside what was before, and the goal in percent of a core."""
 
+    what: str
     runs: int
-    card: bool
+    more: str  # what else the call is given
     most: float
-
-    def __str__(self) -> str:
-        runs = "1 run" if self.runs == 1 else f"{self.runs} runs"
-        return f"{runs}, with a card" if self.card else runs
 
 
 WAITS = (
-    Wait(1, card=False, most=0.1),
-    Wait(1, card=True, most=1.0),
-    Wait(50, card=False, most=5.0),
+    Wait("a run", 1, "", 0.1),
+    Wait("a card", 1, ", progress='auto'", 1.0),
+    Wait("50 runs", 50, "", 5.0),
 )
 
 
@@ -62,36 +59,35 @@ def main(chosen: argparse.Namespace) -> int:
             "ANTHROPIC_API_KEY": "none",
             "CLAUDE_BATCH_HOME": home,
         }
-        nothing, threads = measure("", chosen)
-        print(f"{'nothing':<20} {nothing:6.3f} % of a core, {threads} threads")
-        is_good = True
-        for wait in WAITS:
-            shown = ", progress='auto'" if wait.card else ""
-            code = "".join(
-                ASK.format(f"{wait} {i}".replace(", ", "-").replace(" ", "-"), shown)
-                for i in range(wait.runs)
-            )
-            percent, threads = measure(code + ("run" if wait.card else ""), chosen)
-            more = percent - nothing
-            is_good &= more <= wait.most
-            verdict = "met" if more <= wait.most else "missed"
-            print(
-                f"{wait!s:<20} {percent:6.3f} %, {more:+.3f}; goal: at most {wait.most:g} % more; "
-                f"{verdict}; {threads} threads"
-            )
+        with kernel() as client:
+            execute(client, BEGIN)
+            return _measure_all(client, chosen)
+
+
+def _measure_all(client: Any, chosen: argparse.Namespace) -> int:
+    before, threads = measure(client, chosen)
+    print(f"{'nothing':<8} {before:6.3f} % of a core, {threads} threads")
+    is_good = True
+    for wait in WAITS:
+        names = [f"{wait.what.replace(' ', '-')}-{i}" for i in range(wait.runs)]
+        shown = "run" if wait.more else ""
+        execute(client, "".join(ASK.format(name, wait.more) for name in names) + shown)
+        percent, threads = measure(client, chosen)
+        more, before = percent - before, percent
+        is_good &= more <= wait.most
+        verdict = "met" if more <= wait.most else "missed"
+        goal = f"goal: at most {wait.most:g} %; {verdict}"
+        print(f"{wait.what:<8} {more:+6.3f} %, {goal}; {threads} threads")
     return 0 if is_good else 1
 
 
-def measure(code: str, chosen: argparse.Namespace) -> tuple[float, int]:
-    """Run code in a kernel; return its CPU in percent of a core after that, and its threads."""
-    with kernel() as client:
-        execute(client, BEGIN + code)
-        time.sleep(chosen.settle)
-        (before, _), began = execute(client, MEASURE), time.monotonic()
-        time.sleep(chosen.seconds)
-        after, threads = execute(client, MEASURE)
-        took = time.monotonic() - began
-    return 100 * (float(after) - float(before)) / took, int(threads)
+def measure(client: Any, chosen: argparse.Namespace) -> tuple[float, int]:
+    """Return what a kernel takes by and by, in percent of a core, and its threads."""
+    time.sleep(chosen.settle)
+    (start, _), began = execute(client, MEASURE), time.monotonic()
+    time.sleep(chosen.seconds)
+    end, threads = execute(client, MEASURE)
+    return 100 * (float(end) - float(start)) / (time.monotonic() - began), int(threads)
 
 
 @contextmanager
