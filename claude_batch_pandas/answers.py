@@ -17,10 +17,11 @@ from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Map
 from claude_batch_pandas.causes import has_answer
 from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.ids import Ids
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import Counts, RowStatus, RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.rendering import Recipe
-from claude_batch_pandas.requests import ORDINAL, custom_ids
+from claude_batch_pandas.requests import ORDINAL
 from claude_batch_pandas.results import DOUBTFUL, PAUSED_TURN, UNREADABLE, Result, read
 from claude_batch_pandas.spool import Spool, file_sha256, read_line_blocks, read_sealed
 from claude_batch_pandas.store import Store
@@ -244,14 +245,13 @@ class Reader:
         if record.attached:
             ids = catalog.load_ids(self.spool.folder(record.id), shard.number)
             return [name for name in ids if name is not None]
-        ordinals = catalog.load_ordinals(self.spool.folder(record.id), shard.number)
-        hashes = self.map(record.id).hashes(ordinals)
-        return custom_ids(record.nonce, shard.attempt, ordinals, hashes)
+        return list(self.ids(record, shard))
 
-    def ordinals(self, record: RunRecord, shard: Shard) -> dict[str, int]:
+    def ids(self, record: RunRecord, shard: Shard) -> Ids:
         """Return the request of each custom_id of a shard that was sent from here."""
         ordinals = catalog.load_ordinals(self.spool.folder(record.id), shard.number)
-        return dict(zip(self.expected(record, shard), ordinals, strict=True))
+        hashes = self.map(record.id).hashes(ordinals)
+        return Ids(record.nonce, shard.attempt, ordinals, hashes)
 
     def is_purged(self, run_id: str) -> bool:
         """Tell whether the answers of a run are gone."""

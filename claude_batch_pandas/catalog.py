@@ -66,10 +66,16 @@ class Map(NamedTuple):
         is_own = self.references[:, 0] == OWN
         return self.digests if is_own.all() else self.digests[is_own]
 
-    def hashes(self, ordinals: Sequence[int]) -> list[str]:
-        """Return the hash part of the custom_ids of some of the run's own requests."""
-        whole = self.own[ordinals].tobytes().hex()
-        return [whole[i : i + HASH_SIZE] for i in range(0, len(whole), 2 * DIGEST_SIZE)]
+    def hashes(self, ordinals: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """Return the hash part of the custom_ids of some of the run's own requests.
+
+        Returns
+        -------
+        array of uint8, shape (requests, 16)
+            Hex digits.
+        """
+        whole = self.own[ordinals].tobytes().hex().encode()
+        return np.frombuffer(whole, np.uint8).reshape(-1, 2 * DIGEST_SIZE)[:, :HASH_SIZE]
 
     @property
     def all_digests(self) -> list[bytes]:

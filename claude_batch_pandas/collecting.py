@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.columns import Builder, Part
 from claude_batch_pandas.exceptions import LedgerError
+from claude_batch_pandas.ids import Ids
 from claude_batch_pandas.lines import lines_of
 from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import Batch, Shard
@@ -57,7 +58,7 @@ def collect(
     client: Client,
     batch: Batch,
     shard: Shard,
-    expected: Mapping[str, int] | None,
+    expected: Ids | None,
     path: Path,
     output: Output,
 ) -> Collected:
@@ -69,8 +70,8 @@ def collect(
     batch : Batch
         Ended.
     shard : Shard
-    expected : mapping of str to int, or None
-        The request of each custom_id of the shard; None where only their number is known.
+    expected : Ids or None
+        None where only the number of custom_ids is known.
     path : Path
         Of the results in the spool.
     output : Output
@@ -130,9 +131,9 @@ def read(path: Path, output: Output) -> Builder:
     return lines
 
 
-def verify(path: Path, lines: Builder, expected: Mapping[str, int] | None, batch: Batch) -> Check:
+def verify(path: Path, lines: Builder, expected: Ids | None, batch: Batch) -> Check:
     """Check a results file against what was sent, as far as known, and what the API counted."""
-    if expected is not None and lines.is_one_each(expected):  # as nearly always
+    if expected is not None and lines.places(expected) is not None:  # as nearly always
         return Check(len(expected), _doubt(path, lines.kinds, batch))
     tags = [*zip(lines.names, lines.kinds, strict=True)]
     ours = tags

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from claude_batch_pandas.decoders import decode_with
+from claude_batch_pandas.ids import Ids
 from claude_batch_pandas.money import Bill, Meter, bill
 from claude_batch_pandas.outputs import Kind, Output
 from claude_batch_pandas.records import RowStatus
@@ -237,22 +238,25 @@ class Builder:
         self.flush()
         return Stock.join(self._parts)
 
-    def is_one_each(self, expected: Mapping[str, int]) -> bool:
-        """Tell whether every line can be read, and there is one for each custom_id."""
-        is_as_long = len(self.names) == len(expected) and not self.unreadable
-        return is_as_long and expected.keys() == {*self.names}
+    def places(self, expected: Ids) -> Places | None:
+        """Return the request of each line; None unless all can be read, and there is one for each.
 
-    def part(self, expected: Mapping[str, int]) -> Part | None:
+        Parameters
+        ----------
+        expected : Ids
+        """
+        return None if self.unreadable else expected.find(self.names)
+
+    def part(self, expected: Ids) -> Part | None:
         """Return the results by request; None when there is not one for each.
 
         Parameters
         ----------
-        expected : mapping of str to int
-            The request of each custom_id.
+        expected : Ids
         """
-        if not self.is_one_each(expected):
+        ordinals = self.places(expected)
+        if ordinals is None:
             return None
-        ordinals = np.array([expected[name] for name in self.names], np.int64)
         order = np.argsort(ordinals)
         return Part(self._output, self.stock().in_order(order), ordinals[order])
 

@@ -167,7 +167,7 @@ class Gatherer:
         path = self.reader.checked(shard)
         if shard.complete and not record.attached:
             part = self._copied(shard, output)
-            part = part or read(path, output).part(self.reader.ordinals(record, shard))
+            part = part or read(path, output).part(self.reader.ids(record, shard))
         if part is None:
             found = self.reader.of_collected(record, shard)
             part = Part.of(output, {i: output.read(result) for i, result in found.items()})

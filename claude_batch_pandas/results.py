@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from claude_batch_pandas.lines import count_lines
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.words import plain
 
@@ -271,7 +272,7 @@ def _parse(block: bytes) -> Sequence[_Line | None]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = []
     # The decoder also takes two objects on a line, or one on several; a line is one object.
-    if found and len(found) == block.count(b"\n") + (not block.endswith(b"\n")):
+    if found and len(found) == count_lines(block):
         return found
     return [_parse_one(line) for line in block.split(b"\n") if line and not line.isspace()]
 

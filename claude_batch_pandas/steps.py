@@ -296,7 +296,7 @@ class Steps:
         engine.store.mark_seen(shard, batch)
         self.tell("")
         is_attached = self.record.attached
-        expected = None if is_attached else self._reader.ordinals(self.record, shard)
+        expected = None if is_attached else self._reader.ids(self.record, shard)
         path = engine.spool.results(shard.run_id, shard.number)
         output = self._output()
         collected = collecting.collect(engine.client, batch, shard, expected, path, output)

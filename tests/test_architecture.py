@@ -18,7 +18,7 @@ NAME = "claude_batch_pandas"
 
 # From the bottom up; a module imports only from lower layers or, beside it, from the same one.
 LAYERS = [
-    {"exceptions", "records", "settings", "clock", "words"},
+    {"exceptions", "records", "settings", "clock", "words", "lines"},
     {
         "templates",
         "tracebacks",
@@ -30,7 +30,6 @@ LAYERS = [
         "sources",
         "replies",
         "tables",
-        "lines",
         "seen",
         "texts",
         "schemas",
@@ -48,7 +47,7 @@ LAYERS = [
         "markup",
         "shapes",
     },
-    {"rows", "functions", "requestfiles", "causes", "decoders"},
+    {"rows", "functions", "requestfiles", "causes", "decoders", "ids"},
     {"folders"},
     {
         "database",
@@ -157,7 +156,9 @@ HOMES = {
         "datafiles",
         "frames",
         "gathering",
+        "ids",
         "indexes",
+        "lines",
         "raws",
         "requestfiles",
         "seen",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from claude_batch_pandas import catalog
 from claude_batch_pandas.catalog import Catalog, Place
 from claude_batch_pandas.exceptions import LedgerError
-from claude_batch_pandas.requests import DIGEST_SIZE, custom_id, custom_ids
+from claude_batch_pandas.ids import Ids
+from claude_batch_pandas.requests import DIGEST_SIZE, custom_id
 from claude_batch_pandas.spool import Spool
 
 # Few different bytes, zeros among them at either end: what fixed-width strings get wrong.
@@ -76,8 +77,8 @@ def test_map_comes_back_as_it_was(spool: Spool, asked: list[bytes], data: st.Dat
     assert found.rows.tolist() == rows
     assert found.all_digests == asked
     assert [tuple(pair) for pair in found.references.tolist()] == references
-    ordinals = list(range(len(own)))
-    assert custom_ids("0" * 16, 1, ordinals, found.hashes(ordinals)) == [
+    ordinals = range(len(own))
+    assert [*Ids("0" * 16, 1, ordinals, found.hashes(ordinals))] == [
         custom_id("0" * 16, 1, i, digest).decode() for i, digest in enumerate(own)
     ]
 

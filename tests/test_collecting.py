@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import anthropic
 import httpx2
+import numpy as np
 import pydantic
 import pytest
 from hypothesis import given, settings
@@ -19,12 +20,13 @@ from hypothesis import strategies as st
 from claude_batch_pandas.client import Client
 from claude_batch_pandas.collecting import Check, collect, read, verify
 from claude_batch_pandas.exceptions import APIError
+from claude_batch_pandas.ids import Ids
 from claude_batch_pandas.outputs import output_of
 from claude_batch_pandas.records import Batch, Counts, Shard
 from tests.strategies import line, succeeded
 
-NAMES = [f"name-{i}" for i in range(6)]
-EXPECTED = {name: i for i, name in enumerate(NAMES)}
+EXPECTED = Ids("0" * 16, 1, range(6), np.full((6, 16), ord("a"), np.uint8))
+NAMES = [*EXPECTED]
 OUTPUT = output_of("answer")
 TYPES = ["succeeded", "errored", "canceled", "expired", "succeeded", "succeeded"]
 COUNTS = Counts(succeeded=3, errored=1, canceled=1, expired=1)
@@ -38,7 +40,7 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 WHOLE = [line(name, OUTCOMES[kind]) + b"\n" for name, kind in zip(NAMES, TYPES, strict=True)]
 FOREIGN = line("theirs", OUTCOMES["succeeded"]) + b"\n"
 OTHERWISE = [line(name, {"type": "other"}) + b"\n" for name in NAMES]
-BROKEN = b'{"custom_id": "name-0", "resu\n'
+BROKEN = f'{{"custom_id": "{NAMES[0]}", "resu\n'.encode()
 
 
 def batch_of(counts: Counts = COUNTS, *, archived: bool = False) -> Batch:

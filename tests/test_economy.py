@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from claude_batch_pandas import frames
 from claude_batch_pandas.columns import Builder
+from claude_batch_pandas.ids import Ids
 from claude_batch_pandas.outputs import Output, output_of
 from claude_batch_pandas.results import read_block
 from claude_batch_pandas.spool import Spool
@@ -76,10 +78,15 @@ def planner(home: Path) -> Callable[[int], None]:
     return do
 
 
+def ids_of(rows: int) -> Ids:
+    """Return the custom_ids of so many requests."""
+    return Ids("0" * 16, 1, range(rows), np.full((rows, 16), ord("a"), np.uint8))
+
+
 def results(output: Output, rows: int) -> bytes:
     """Return a results file."""
     answer = "an answer" if output.is_text else '{"topic": "cards", "stars": 3, "urgent": false}'
-    return b"".join(line(f"name-{i}", succeeded(answer, usage=USED)) + b"\n" for i in range(rows))
+    return b"".join(line(name, succeeded(answer, usage=USED)) + b"\n" for name in ids_of(rows))
 
 
 def test_planning_calls_nothing_per_row(home: Path) -> None:
@@ -102,7 +109,7 @@ def test_collecting_calls_little_per_line(output: Output) -> None:
     def do(rows: int) -> None:
         builder = Builder(output)
         builder.add(read_block(files[rows]), len(files[rows]))
-        part = builder.part({f"name-{i}": i for i in range(rows)})
+        part = builder.part(ids_of(rows))
         assert part is not None
         assert len(part.stock.codes) == rows
 

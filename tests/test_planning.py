@@ -131,7 +131,8 @@ def test_every_row_is_in_exactly_one_shard(rows: list[str | None], size: int | N
             assert shard.total <= (size or 500)
             assert {part[:2] for part in found} == {(NONCE.encode(), b"01")}
             assert [int(part[2]) for part in found] == ordinals
-            assert [part[3].decode() for part in found] == asked.hashes(ordinals)
+            hashes = asked.hashes(ordinals)
+            assert b"".join(part[3] for part in found) == hashes.tobytes()
             for request, ordinal in zip(requests, ordinals, strict=True):
                 content = wanted[ordinal]
                 message = {"role": "user", "content": content}
