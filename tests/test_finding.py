@@ -176,6 +176,9 @@ def test_an_attached_batch_that_still_runs_is_processing(
     assert out["answer_error"].iloc[0] == "no result yet"
     assert run.result(partial=True)["answer"].isna().all()
     run.detach()
+    alone = cbp.run(run.id, client=connect(emulator))
+    assert alone.result(partial=True).index.tolist() == [0, 1, 2]
+    alone.detach()
 
 
 def test_foreign_custom_ids_tell_no_rows(

@@ -79,7 +79,10 @@ def test_labels_that_cannot_be_saved_are_known_here_and_warned_of_there(
     run = odd.claude.submit("{text}", client=client).wait()
 
     assert run.result().index.tolist() == odd.index.tolist()
-    with pytest.warns(UserWarning, match=r"labels that could not be saved.*Pass the frame, result"):
+    with pytest.warns(
+        UserWarning,
+        match=r"could not be saved, so its rows are numbered by position here\. Pass the frame, ",
+    ):
         there = cbp.run(run.id).result()
     assert there.index.name == "position"
     assert cbp.run(run.id).result(odd).index.tolist() == odd.index.tolist()

@@ -140,10 +140,14 @@ def test_a_batch_whose_results_tell_nothing_is_looked_at_again(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect
 ) -> None:
     """Neither adopted nor ruled out, and not asked for again and again at once."""
+    cbp.options.poll_seconds = (600.0, 600.0)
     faults = [on_post(after=True, drop=True), on_results(body=b"", status=200, times=3)]
     emulator = Emulator(clock=clock.now, duration=1.0, faults=faults)
-    notes = told(frame, clock, client=connect(emulator))
+    transport = Timed(emulator, clock)
+    notes = told(frame, clock, client=through(connect, emulator, transport))
+    looks = transport.times(f"GET {emulator.batches[0].id}/results")[:4]
 
+    assert min(later - earlier for earlier, later in itertools.pairwise(looks)) > 300.0
     note = f"batch {emulator.batches[0].id} may be ours, but its results cannot be read yet"
     assert note in notes
     assert len(emulator.batches) == 1

@@ -165,7 +165,10 @@ def test_a_batch_whose_results_are_gone_is_neither_adopted_nor_sent_again(
     requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
     client.messages.batches.create(requests=requests)
     clock.advance(30 * 86_400.0)
-    with pytest.raises(PausedError, match=r"its results are gone from the server.*reuse=False"):
+    with pytest.raises(
+        PausedError,
+        match=r"became; but its results are gone from the server, which keeps them for 29 days, so nobody.*reuse=False",
+    ):
         frame.claude.batch("{text}", client=client)
     out = frame.claude.batch("{text}", client=client, reuse=False)
     emulator.batches.pop(0)

@@ -405,6 +405,7 @@ def test_a_twin_takes_the_place_of_the_shards_batch(store: Store, shard: Shard) 
     store.mark_submitting(second, "b", NOW + 1)
     store.mark_submitted(second, BATCH)
     store.mark_collected(second, "22", complete=False)
+    store.set_spent(second, Decimal("0.25"))
     [twin] = store.twins("r")
     counts = Counts(succeeded=9, errored=1)
     late = replace(BATCH, id="msgbatch_0", processing_status="ended", counts=counts)
@@ -432,6 +433,17 @@ def test_a_twin_takes_the_place_of_the_shards_batch(store: Store, shard: Shard) 
             unpriced=10,
         )
     ]
+
+
+@pytest.mark.parametrize(("lost", "shape"), [(True, "lost"), (False, "")])
+def test_a_canary_becomes_a_part_of_a_batch(*, lost: bool, shape: str, store: Store) -> None:
+    """Of its shape nothing is known; nothing of its own submission is left but that it was lost."""
+    canary = shard_of(live=True, shape="a shape")
+    store.add_run(run_of(), [canary])
+    store.mark_submitting(canary, "a", NOW)
+    store.mark_unlive(canary, lost=lost)
+
+    assert store.shard("r", 0) == replace(canary, live=False, shape=shape)
 
 
 @pytest.mark.parametrize("state", [ShardState.PLANNED, ShardState.WITHDRAWN])
