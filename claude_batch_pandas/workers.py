@@ -1,4 +1,4 @@
-"""The thread that drives one run: submit, poll, collect, until every result is on this disk.
+"""What drives one run: submit, poll, collect, until every result is on this disk.
 
 One worker per run and process; between processes the run's lock decides who drives, and the others
 follow what the ledger says. A worker draws nothing and prints nothing: it changes plain state that
@@ -16,9 +16,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from claude_batch_pandas.clock import Clock
 from claude_batch_pandas.engine import Engine
 from claude_batch_pandas.exceptions import BatchError, LedgerError, PausedError
 from claude_batch_pandas.locks import PLANNING, Lock
+from claude_batch_pandas.pools import Pool
 from claude_batch_pandas.progress import measure
 from claude_batch_pandas.records import RunRecord, RunState, Shard, ShardState
 from claude_batch_pandas.retrying import retry_passing, will_retry
@@ -44,7 +46,7 @@ class Companion(Protocol):
 
 
 class Worker:
-    """Drives one run in a thread of its own.
+    """Drives one run, whenever a thread has something to do for it.
 
     Parameters
     ----------
@@ -52,6 +54,7 @@ class Worker:
     engine : Engine
     companion : callable
         Given the id of another run, makes sure that something drives it.
+    pool : Pool
 
     Attributes
     ----------
@@ -66,15 +69,20 @@ class Worker:
     """
 
     def __init__(
-        self, record: RunRecord, engine: Engine, companion: Callable[[str], Companion]
+        self,
+        record: RunRecord,
+        engine: Engine,
+        companion: Callable[[str], Companion],
+        pool: Pool,
     ) -> None:
         self._run = record
         self._engine = engine
         self._companion = companion
+        self._pool = pool
         self._lock = Lock(engine.spool.folder(record.id) / "lock")
-        self._wake = threading.Event()
         self._told_at = 0.0  # on the machine's own clock
         self.is_awaited = False
+        self._has_begun = False
         self._is_stopping = False
         self._leave_when_sent = False
         self._is_abandoned = False
@@ -88,10 +96,12 @@ class Worker:
         self.done = threading.Event()
         self.failure: BaseException | None = None
         # Widgets find their cell through the context of the thread that started the work.
-        run = contextvars.copy_context().run
-        self._thread = threading.Thread(
-            target=run, args=(self._main,), name=f"claude-batch-{record.id}", daemon=True
-        )
+        self._context = contextvars.copy_context()
+
+    @property
+    def clock(self) -> Clock:
+        """What its waiting is measured by."""
+        return self._engine.clock
 
     @property
     def was_stopped(self) -> bool:
@@ -100,16 +110,16 @@ class Worker:
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._pool.add(self)
 
     def stop(self) -> None:
         """Leave the run to the API; the ledger knows how to go on."""
         self._is_stopping = True
-        self._wake.set()
+        self.wake()
 
     def wake(self) -> None:
         """Look at the ledger now: something was asked for."""
-        self._wake.set()
+        self._pool.wake(self)
 
     def let_go(self) -> None:
         """Forget the results that came, once whoever waited has them; they are on the disk."""
@@ -132,7 +142,7 @@ class Worker:
         self._leave_when_sent = True
         if self._is_abandoned:
             self.stop()
-        self._wake.set()
+        self.wake()
         if not self.done.wait(timeout):
             self.stop()
 
@@ -141,11 +151,17 @@ class Worker:
         shards = self._engine.store.shards(self._run.id)
         return sum(shard.state is ShardState.PLANNED for shard in shards)
 
-    def _main(self) -> None:
+    def advance(self) -> float | None:
+        """Do what can be done now; return the seconds until there is more, None at the end."""
+        return self._context.run(self._advance)
+
+    def _advance(self) -> float | None:
+        seconds = None
         try:
-            if not self._is_settled():
+            if not self._has_begun and not self._is_settled():
                 check_origin(self._run, self._engine)
-            self._drive()
+            self._has_begun = True
+            seconds = self._drive()
         except PausedError as pause:
             self.failure = pause
             with contextlib.suppress(LedgerError):  # the disk may be full; it is told all the same
@@ -155,49 +171,49 @@ class Worker:
             if not isinstance(error, BatchError):
                 log.debug("run %s stopped", self._run.id, exc_info=True)
         finally:
-            self._lock.release()
-            if not self.is_awaited:
-                self.let_go()
-            self.done.set()
+            if seconds is None:
+                self._lock.release()
+                if not self.is_awaited:
+                    self.let_go()
+                self.done.set()
+        return seconds
 
     def _is_settled(self) -> bool:
         return all(shard.is_settled for shard in self._engine.store.shards(self._run.id))
 
-    def _drive(self) -> None:
-        while not self._is_stopping:
-            if not self._lock.is_held:
-                if not self._lock.acquire():
-                    if self._follow():
-                        return
-                    continue
-                self._begin()
-            self._steps.refresh()
-            seconds = self._steps.take()
-            self._warn_of_deadline()
-            ahead = self._needed_ahead()
-            if seconds is None and not ahead:
-                if self._wind_up():
-                    return
-                continue
-            if self._leave_when_sent and (self._steps.is_sent or self._steps.is_held):
-                return
-            self._tell(self._steps.note)
-            self._sleep(FOLLOW_SECONDS if seconds is None else seconds)
+    def _drive(self) -> float | None:
+        """Take one round; return the seconds until the next one, None when there is none."""
+        if self._is_stopping:
+            return None
+        if not self._lock.is_held:
+            if not self._lock.acquire():
+                return None if self._follow() else FOLLOW_SECONDS
+            self._begin()
+        self._steps.refresh()
+        seconds = self._steps.take()
+        self._warn_of_deadline()
+        ahead = self._needed_ahead()
+        if seconds is None and not ahead:
+            return self._wind_up()
+        if self._leave_when_sent and (self._steps.is_sent or self._steps.is_held):
+            return None
+        self._tell(self._steps.note)
+        return FOLLOW_SECONDS if seconds is None else seconds
 
-    def _wind_up(self) -> bool:
-        """Do what is left once every shard is settled; tell whether the run has ended."""
+    def _wind_up(self) -> float | None:
+        """Do what is left once every shard is settled; None when the run has ended."""
         is_again = retry_passing(self._steps.record, self._engine)
         if is_again:
             self._tell("sending again what expired or failed because the API was busy")
-        elif is_again is None:
+            return 0.0
+        if is_again is None:
             self._tell("waiting for a run that is being planned, then sending again")
-            self._sleep(FOLLOW_SECONDS)
-        elif self._steps.has_twins():
+            return FOLLOW_SECONDS
+        if self._steps.has_twins():
             self._tell(self._steps.note)
-            self._sleep(self._engine.poll_seconds[0])
-        else:
-            return self._finish() or self._engine.store.run(self._run.id).state is RunState.PURGED
-        return False
+            return self._engine.poll_seconds[0]
+        is_over = self._finish() or self._engine.store.run(self._run.id).state is RunState.PURGED
+        return None if is_over else 0.0
 
     def _begin(self) -> None:
         """Take a run over, from the one who paused it or died."""
@@ -224,12 +240,7 @@ class Worker:
         if self._leave_when_sent:
             return True
         self._tell(f"driven by {self._lock.holder()}; following")
-        self._sleep(FOLLOW_SECONDS)
         return False
-
-    def _sleep(self, seconds: float) -> None:
-        self._engine.clock.wait(self._wake, seconds)
-        self._wake.clear()
 
     def _needed_ahead(self) -> bool:
         """Tell whether answers of other runs are still to come, and have those runs driven."""
@@ -294,6 +305,7 @@ class Crew:
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
+        self._pool = Pool()
         self._mutex = threading.Lock()
 
     def drive(self, run_id: str, engine: Engine) -> Worker:
@@ -303,7 +315,7 @@ class Crew:
             if worker is not None and not worker.done.is_set():
                 return worker
             record = engine.store.run(run_id)
-            worker = Worker(record, engine, lambda other: self.drive(other, engine))
+            worker = Worker(record, engine, lambda other: self.drive(other, engine), self._pool)
             self._workers[run_id] = worker
             worker.start()
             return worker
@@ -325,6 +337,7 @@ class Crew:
         for worker in self._workers.values():
             worker.forget()
         self._workers = {}
+        self._pool = Pool()
         self._mutex = threading.Lock()
 
     def leave(self, timeout: float) -> None:

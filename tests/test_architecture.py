@@ -20,6 +20,7 @@ NAME = "claude_batch_pandas"
 LAYERS = [
     {"exceptions", "records", "settings", "clock", "words", "lines"},
     {
+        "pools",
         "templates",
         "tracebacks",
         "requests",

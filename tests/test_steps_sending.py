@@ -293,7 +293,9 @@ def test_another_key_of_a_relay_decides_nothing_about_a_lost_answer(
     with pytest.raises(WaitTimeoutError, match="was detached"):
         run.wait(ENOUGH)
     clock.on_wait = lambda: None
-    with pytest.raises(PausedError, match="of shard 0 was lost, and only the key that sent it can see what became"):
+    with pytest.raises(
+        PausedError, match="of shard 0 was lost, and only the key that sent it can see what became"
+    ):
         cbp.run(run.id, client=connect(emulator, "theirs")).result()
     out = cbp.run(run.id, client=connect(emulator, "mine")).result(frame)
 

@@ -299,18 +299,19 @@ def test_a_run_of_another_server_stays_paused(
 
 
 def test_whatever_stops_a_worker_is_told_to_who_waits(
-    frame: pd.DataFrame, emulator: Emulator, client: Any, clock: JumpingClock, home: Path
+    frame: pd.DataFrame, emulator: Emulator, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error nobody thought of ends the waiting and frees the run; the same call goes on."""
 
-    def break_() -> None:
-        clock.on_wait = lambda: None
-        msg = "unheard of"
-        raise RuntimeError(msg)
+    class Broken(Store):
+        def mark_seen(self, *_: Any) -> None:
+            msg = "unheard of"
+            raise RuntimeError(msg)
 
-    clock.on_wait = break_
-    with pytest.raises(RuntimeError, match="unheard of"):
-        frame.claude.submit("{text}", client=client).wait(ENOUGH)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "Store", Broken)
+        with pytest.raises(RuntimeError, match="unheard of"):
+            frame.claude.batch("{text}", client=client)
     out = frame.claude.batch("{text}", client=client)
 
     assert out["answer"].notna().all()

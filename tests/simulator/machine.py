@@ -24,7 +24,7 @@ import anthropic
 import httpx2
 
 import claude_batch_pandas as cbp
-from claude_batch_pandas import finding, handles, session, workers
+from claude_batch_pandas import finding, handles, pools, session, workers
 from tests.simulator.disk import Disk
 from tests.simulator.network import Network
 from tests.simulator.plans import Plan
@@ -96,6 +96,7 @@ def _patches(seed: int, plan: Plan, turns: Turns) -> Patches:
         (finding, "crew", crew),
         (finding, "build_engine", build_engine),
         (workers, "threading", threading_of(turns)),
+        (pools, "threading", threading_of(turns)),
         (workers, "time", SimpleNamespace(monotonic=clock.monotonic)),
         # Who looks every second for days would have us wait.
         (workers, "FOLLOW_SECONDS", max(100.0, duration / 2)),

@@ -101,6 +101,7 @@ class Schedule:
     def _bury(self, kernel: Kernel) -> None:
         """Lose what a crash loses, and let the person start again."""
         self.disk.close(kernel)
+        kernel.crew.forget()  # the system lets go of its locks
         if self.turns.is_stuck:
             return
         self.counts.crashes += kernel.has_crashed
