@@ -152,10 +152,10 @@ def test_a_post_that_begins_late_is_never_ended(
     assert 0 <= emulator.batches[0].created_at - intended < 60
 
 
-def test_a_batch_whose_results_are_gone_is_neither_adopted_nor_sent_again(
+def months_later(
     frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
-) -> None:
-    """Whoever comes back after a month is told what nobody can know any more."""
+) -> tuple[str, Emulator, Any]:
+    """Lose the answer to a submission, and let the results of what it may be be deleted."""
     emulator = Emulator(clock=clock.now, duration=60.0, faults=[on_post(status=401)])
     client = connect(emulator)
     run_id = paused_before_sending(frame, client)
@@ -165,6 +165,14 @@ def test_a_batch_whose_results_are_gone_is_neither_adopted_nor_sent_again(
     requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
     client.messages.batches.create(requests=requests)
     clock.advance(30 * 86_400.0)
+    return run_id, emulator, client
+
+
+def test_a_batch_whose_results_are_gone_is_neither_adopted_nor_sent_again(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    """Whoever comes back after a month is told what nobody can know any more."""
+    _, emulator, client = months_later(frame, clock, connect, home)
     with pytest.raises(
         PausedError,
         match=r"became; but its results are gone from the server, which keeps them for 29 days, so nobody.*reuse=False",
@@ -174,6 +182,16 @@ def test_a_batch_whose_results_are_gone_is_neither_adopted_nor_sent_again(
     emulator.batches.pop(0)
 
     check_paid_once(emulator, out, frame)
+
+
+def test_a_canceled_run_ends_without_results_that_are_gone(
+    frame: pd.DataFrame, clock: JumpingClock, connect: Connect, home: Path
+) -> None:
+    run_id, emulator, client = months_later(frame, clock, connect, home)
+    run = cbp.run(run_id, client=client).cancel().wait()
+
+    assert run.status == "ended"
+    assert len(emulator.batches) == 1
 
 
 # The list of batches
