@@ -38,7 +38,7 @@ class Pool:
         self._threads = 0
         self._due: dict[Task, float] = {}  # of tasks that wait, on the monotonic clock
         self._waiting: dict[Task, threading.Event] = {}  # of those, which end a thread's waiting
-        self._woken: set[Task] = set()  # while they were at work
+        self._at_work: dict[Task, bool] = {}  # and whether they were called meanwhile
 
     def add(self, task: Task) -> None:
         """Begin a task."""
@@ -54,14 +54,14 @@ class Pool:
     def wake(self, task: Task) -> None:
         """Have a task advance now, or again if it is at it."""
         with self._mutex:
-            if task not in self._due:
-                self._woken.add(task)
-                return
-            self._due[task] = float("-inf")
-            if task in self._waiting:
-                self._waiting[task].set()
-            else:
-                self._call()
+            if task in self._at_work:
+                self._at_work[task] = True
+            elif task in self._due:
+                self._due[task] = float("-inf")
+                if task in self._waiting:
+                    self._waiting[task].set()
+                else:
+                    self._call()
 
     def _call(self) -> None:
         """Have the thread that would wait longest take what is due before that, if anything is."""
@@ -94,6 +94,7 @@ class Pool:
                 seconds = self._due[task] - task.clock.monotonic()
                 if seconds <= 0:
                     del self._due[task]
+                    self._at_work[task] = False
                     self._call()  # this thread waits for nothing any more
                     return task
                 turn.clear()
@@ -104,7 +105,6 @@ class Pool:
 
     def _back(self, task: Task, seconds: float | None) -> None:
         with self._mutex:
-            is_woken = task in self._woken
-            self._woken.discard(task)
+            is_called = self._at_work.pop(task)
             if seconds is not None:
-                self._due[task] = float("-inf") if is_woken else task.clock.monotonic() + seconds
+                self._due[task] = float("-inf") if is_called else task.clock.monotonic() + seconds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -93,6 +95,26 @@ def test_a_call_during_a_step_is_heard_after_it() -> None:
 
     assert task.stepped()
     assert task.stepped()
+
+
+def test_what_has_ended_is_kept_by_nobody() -> None:
+    """Not even when it is called once more."""
+    pool = Pool(1)
+    task = Told(SystemClock(), [None])
+    gone = weakref.finalize(task, lambda: None)
+    over = threading.Event()
+    task.during = over.set
+    pool.add(task)
+    assert over.wait(PATIENCE)
+    assert task.stepped()
+    other = Told(SystemClock(), [None])
+    pool.add(other)
+    assert other.stepped()  # so that the thread has let go of the first
+    pool.wake(task)
+    del task
+
+    gc.collect()
+    assert not gone.alive
 
 
 def test_what_is_due_sooner_is_not_kept_by_who_works() -> None:
