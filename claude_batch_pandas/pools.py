@@ -76,7 +76,10 @@ class Pool:
         turn = threading.Event()
         try:
             while (task := self._next(turn)) is not None:
-                self._back(task, task.advance())
+                seconds = task.advance()
+                if seconds is not None and seconds <= 0:
+                    task.clock.wait(turn, 0.0)  # no time, but it may pass meanwhile
+                self._back(task, seconds)
         except BaseException:
             with self._mutex:
                 self._threads -= 1
