@@ -681,3 +681,9 @@ def test_a_database_that_goes_away_is_told(store: Store) -> None:
 
     with pytest.raises(LedgerError, match="No such file"):
         store.runs()
+
+
+def test_a_name_that_is_no_text_is_no_run(store: Store) -> None:
+    """Half of a letter, as a broken terminal gives it."""
+    with pytest.raises(RunNotFoundError, match="no run"):
+        store.run("\ud800")
