@@ -534,7 +534,9 @@ def test_a_shard_that_is_gone_is_not_changed(
     change: Callable[[Store, Shard], object], gone: dict[str, Any], store: Store, shard: Shard
 ) -> None:
     """A process that was overtaken is told so, and changes nothing."""
-    with pytest.raises(LedgerError, match=r"changed under us: attempt . is gone.* it is done, call again\.$"):
+    with pytest.raises(
+        LedgerError, match=r"changed under us: attempt . is gone.* it is done, call again\.$"
+    ):
         change(store, replace(shard, **gone))
 
     assert store.shards("r") == [shard]
