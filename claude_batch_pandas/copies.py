@@ -1,7 +1,7 @@
 """A copy of a shard's results as columns, on disk: a run is opened again without reading its lines.
 
-The results themselves are what counts. A copy that is missing, damaged, or of another version of
-this package or of its prices is made of them anew, in memory.
+The results themselves are what counts. Where a copy is missing, damaged, of another format or of
+other prices, they are read.
 """
 
 from __future__ import annotations
