@@ -131,10 +131,11 @@ def _take(path: Path) -> Connection:
     """
     now = _stamp(path)
     database, stamp = _idle.pop((os.getpid(), path), (None, now))
-    if database is not None and stamp == now:
+    if database is None:
+        return _open(path)
+    if stamp == now:
         return database
-    if database is not None:
-        database.close()
+    database.close()
     return _open(path)
 
 
