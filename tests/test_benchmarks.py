@@ -7,13 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+
+
+def measure(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
 
 def test_the_race_is_run_by_all_three() -> None:
     """In turns, over the same answers; a line of the table for each frame, and every phase."""
-    command = [sys.executable, "-m", "tests.benchmarks", "--rows", "300", "--rounds", "1"]
-    command += ["--shape", "L"]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    done = measure("--rows", "300", "--rounds", "1", "--shape", "L")
 
     assert done.stderr == ""
     assert re.search(
@@ -27,18 +32,7 @@ def test_the_race_is_run_by_all_three() -> None:
 
 def test_typed_answers_are_measured_beside_texts() -> None:
     """Four ways, two ratios, and whether the goals were met."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks",
-        "answers",
-        "--rows",
-        "900",
-        "--rounds",
-        "2",
-    ]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    done = measure("answers", "--rows", "900", "--rounds", "2")
 
     assert done.stderr == ""
     for name in ("texts", "typed", "types alone", "json_normalize"):
@@ -49,9 +43,7 @@ def test_typed_answers_are_measured_beside_texts() -> None:
 
 def test_the_import_is_measured_beside_that_of_pandas() -> None:
     """Both medians, their ratio and difference, the goal, and what was loaded too early."""
-    command = [sys.executable, "-m", "tests.benchmarks", "import", "--rounds", "1"]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    done = measure("import", "--rounds", "1")
 
     assert done.stderr == ""
     assert re.search(r"^import pandas +\d+\.\d ms, median of 1 ", done.stdout, re.MULTILINE)
@@ -64,10 +56,7 @@ def test_the_import_is_measured_beside_that_of_pandas() -> None:
 
 def test_durability_is_measured() -> None:
     """Seconds with and without, and their ratio in the same round."""
-    command = [sys.executable, "-m", "tests.benchmarks", "durability"]
-    command += ["--rows", "300", "--rounds", "1"]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    done = measure("durability", "--rows", "300", "--rounds", "1")
 
     assert done.stderr == ""
     for way in ("ours", "unsynced"):
@@ -78,10 +67,7 @@ def test_durability_is_measured() -> None:
 
 def test_waiting_is_measured() -> None:
     """In one kernel: nothing, a run, a card, and fifty."""
-    command = [sys.executable, "-m", "tests.benchmarks", "idle"]
-    command += ["--seconds", "0.5", "--settle", "0"]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    done = measure("idle", "--seconds", "0.5", "--settle", "0")
 
     assert "Traceback" not in done.stderr
     for what in ("nothing", "a run", "a card", "50 runs"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -283,7 +284,7 @@ test_loops.use_a_patched_loop(apply, library)
 
 @pytest.mark.parametrize(
     ("library", "moment"),
-    [("nest_asyncio", "before"), ("nest_asyncio", "after"), ("nest_asyncio2", "after")],
+    list(itertools.product(["nest_asyncio", "nest_asyncio2"], ["before", "after"])),
 )
 def test_loops_that_somebody_patched(library: str, moment: str) -> None:
     """Before our import, or long after it, while a loop runs and a run is at work.

@@ -80,6 +80,18 @@ def whole(message: str) -> str:
     return f"^{re.escape(message)}$"
 
 
+def create_another_soon(clock: JumpingClock, client: Any) -> None:
+    """Have a colleague create a batch of the same size as soon as somebody waits."""
+
+    def create_another() -> None:
+        clock.on_wait = lambda: None
+        params = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": MESSAGES}
+        requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
+        client.messages.batches.create(requests=requests)
+
+    clock.on_wait = create_another
+
+
 def told(frame: pd.DataFrame, clock: JumpingClock, **how: Any) -> list[str]:
     """Make a call; return what was waited for in words, each once."""
     notes: list[str] = []
@@ -232,13 +244,7 @@ def test_what_is_found_is_acted_on_at_once(
     transport = Timed(emulator, clock)
     run = frame.claude.submit("{text}", client=through(connect, emulator, transport))
 
-    def create_another() -> None:
-        clock.on_wait = lambda: None
-        params = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": MESSAGES}
-        requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
-        connect(emulator).messages.batches.create(requests=requests)
-
-    clock.on_wait = create_another
+    create_another_soon(clock, connect(emulator))
     run.wait()
     ours, theirs = (batch.id for batch in emulator.batches)
 
@@ -256,13 +262,7 @@ def test_a_stranger_that_was_ruled_out_delays_nothing(
     transport = Timed(emulator, clock)
     run = frame.claude.submit("{text}", client=through(connect, emulator, transport))
 
-    def create_another() -> None:
-        clock.on_wait = lambda: None
-        params = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": MESSAGES}
-        requests = [{"custom_id": f"theirs-{i}", "params": params} for i in range(ROWS)]
-        connect(emulator).messages.batches.create(requests=requests)
-
-    clock.on_wait = create_another
+    create_another_soon(clock, connect(emulator))
     run.wait()
 
     ruled_out = transport.times(f"GET {emulator.batches[0].id}/results")[0]
