@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from claude_batch_pandas import requests, session
+from claude_batch_pandas import session
 from claude_batch_pandas.calls import Call, outlook_of, recipe_of
 from claude_batch_pandas.catalog import Catalog
 from claude_batch_pandas.engine import Engine
@@ -21,6 +21,7 @@ from claude_batch_pandas.rendering import Recipe
 from claude_batch_pandas.scopes import find_scope, known_scope
 from claude_batch_pandas.settings import options
 from claude_batch_pandas.sharding import batches, check_shard_size
+from claude_batch_pandas.stretches import Stretch
 from claude_batch_pandas.weights import Scale, weigh
 
 UPLOADS = "With upload=True, what was asked before is not known before the files are sent."
@@ -66,7 +67,8 @@ def estimate_call(data: Any, call: Call, *, offline: bool) -> Estimate:
         seen.update(fresh)
         new = _unanswered(fresh, known)
         answered += len(fresh) - len(new)
-        scale.add(requests.lines(NONCE, 1, 0, renderer.head, new))
+        lines = Stretch.of(NONCE, 1, 0, renderer.head, new)
+        scale.add(lines, lines.sizes)
         size += sum(map(len, new.values())) + len(renderer.head) * len(new)
         for digest, tail in new.items():
             sample.add(digest, renderer.head, tail)

@@ -25,7 +25,7 @@ class Ids(Mapping[str, int]):
     nonce : str
         The run's.
     attempt : int
-    ordinals : sequence of int
+    ordinals : sequence or array of int
     hashes : array of uint8, shape (requests, 16)
         The hex digits of each content hash that stand in its custom_id.
     """
@@ -34,7 +34,7 @@ class Ids(Mapping[str, int]):
         self,
         nonce: str,
         attempt: int,
-        ordinals: Sequence[int],
+        ordinals: Sequence[int] | npt.NDArray[np.int64],
         hashes: npt.NDArray[np.uint8],
     ) -> None:
         self._nonce, self._attempt = nonce, attempt
@@ -61,6 +61,11 @@ class Ids(Mapping[str, int]):
         ordinals = (found[:, ORDINAL].astype(np.int64) - ZERO) @ POWERS
         theirs, ours = np.argsort(ordinals), np.argsort(self._ordinals)
         return ordinals if np.array_equal(found[theirs], self._table()[ours]) else None
+
+    def to_bytes(self) -> list[bytes]:
+        """Return the custom_ids as they stand in a body."""
+        data = self._table().tobytes()
+        return [data[i : i + ID_SIZE] for i in range(0, len(data), ID_SIZE)]
 
     def _table(self) -> npt.NDArray[np.uint8]:
         """Return the custom_ids as bytes, one a row."""

@@ -18,7 +18,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Protocol
 
-from claude_batch_pandas import catalog, requests, weights
+from claude_batch_pandas import catalog, weights
 from claude_batch_pandas.catalog import OWN, Place
 from claude_batch_pandas.estimates import Outlook, dump
 from claude_batch_pandas.exceptions import InputError
@@ -38,6 +38,7 @@ from claude_batch_pandas.sharding import (
     totals,
 )
 from claude_batch_pandas.spool import Spool, Writing, write_sealed
+from claude_batch_pandas.stretches import Stretch
 from claude_batch_pandas.weights import Scale
 
 INDEX, OUTLOOK = "index.parquet", "outlook.json"
@@ -81,25 +82,26 @@ class _OpenShard:
     scale: Scale
     total: int = 0
 
-    def write(self, lines: Sequence[bytes]) -> None:
+    def write(self, lines: Stretch) -> None:
         """Take some more requests."""
-        data = BODY_JOIN.join(lines)
-        self.file.write(BODY_JOIN + data if self.total else data)
-        self.scale.add(lines)
+        if self.total:
+            self.file.write(BODY_JOIN)
+        self.file.write(lines.join(BODY_JOIN))
+        self.scale.add(lines, lines.sizes)
         self.total += len(lines)
 
-    def room(self, lines: Sequence[bytes]) -> int:
-        """Return how many of these lines it still takes, from the first."""
-        count = min(self.quota - self.total, len(lines))
+    def room(self, sizes: Sequence[int]) -> int:
+        """Return how many lines of so many bytes it still takes, from the first."""
+        count = min(self.quota - self.total, len(sizes))
         size = self.file.size
-        whole = sum(map(len, lines[:count])) + len(BODY_JOIN) * count
+        whole = sum(sizes[:count]) + len(BODY_JOIN) * count
         if count and size + whole + len(BODY_TAIL) <= PLANNED_BYTES:
             return count
         for i in range(count):
             is_first = self.total + i == 0
-            if not fits(size, len(lines[i]), is_first=is_first):
+            if not fits(size, sizes[i], is_first=is_first):
                 return i
-            size += len(lines[i]) + len(BODY_JOIN) * (not is_first)
+            size += sizes[i] + len(BODY_JOIN) * (not is_first)
         return count
 
 
@@ -151,7 +153,7 @@ class Planner:
     _shards: list[Shard] = field(default_factory=list)
     _own: int = 0  # of its requests, those that are written
     _numbered: int = 0
-    _waiting: list[bytes] | None = None  # until it is known whether a canary goes first
+    _waiting: dict[bytes, bytes] | None = None  # until it is known whether a canary goes first
     _known: tuple[Scope, Known] | None = None
     _open: _OpenShard | None = None
     _totals: Iterator[int] = field(init=False)
@@ -179,13 +181,13 @@ class Planner:
         if self.record.warm:
             self._totals = chain([1], self._totals)
         if self.live is Live.CANARY and rows >= CANARY_ROWS:
-            self._waiting = []
+            self._waiting = {}
         with contextlib.ExitStack() as undo:
             undo.callback(self.spool.discard, self.record.id)
             undo.callback(self._abandon_shard)
             for block in self.blocks:
                 self._add(block)
-            self._release()
+            self._write(self._lines(self._waiting or {}))
             self._close_shard()
             draft = self._finish()
             undo.pop_all()
@@ -226,17 +228,20 @@ class Planner:
         own = fresh
         if self._references is not None or any(places):
             own = self._refer(fresh, places)
-        head = self.renderer.head
-        lines = requests.lines(self.record.nonce, 1, self._numbered, head, own)
         self._numbered += len(own)
         if self._waiting is None:
-            self._write(lines)
+            self._write(self._lines(own))
             return
-        self._waiting += lines
-        is_large = sum(map(len, self._waiting)) >= CANARY_BYTES
-        if len(self._waiting) >= CANARY_ROWS or is_large:
-            self._choose_canaries(self._waiting)
-            self._release()
+        self._waiting |= own
+        lines = self._lines(self._waiting)
+        if len(lines) >= CANARY_ROWS or sum(lines.sizes) >= CANARY_BYTES:
+            self._waiting = None
+            self._write(self._choose_canaries(lines))
+
+    def _lines(self, latest: Mapping[bytes, bytes]) -> Stretch:
+        """Return the requests that were numbered last."""
+        first = self._numbered - len(latest)
+        return Stretch.of(self.record.nonce, 1, first, self.renderer.head, latest)
 
     def _refer(
         self, fresh: Mapping[bytes, bytes], places: Sequence[Place | None]
@@ -255,8 +260,11 @@ class Planner:
                 self._references.extend((source, place.ordinal))
         return own
 
-    def _choose_canaries(self, waiting: list[bytes]) -> None:
-        """Write the first requests of new shapes as shards of their own, to be asked at once."""
+    def _choose_canaries(self, waiting: Stretch) -> Stretch:
+        """Write the first requests of new shapes as shards of their own, to be asked at once.
+
+        What stands before them is written, too; the rest is returned.
+        """
         assert self._known is not None, "what is new was looked up"
         scope = self._known[0]
         chosen = {
@@ -269,32 +277,28 @@ class Planner:
         for i, shape in sorted(chosen.items()):
             self._write(waiting[start:i])
             self._close_shard()
-            self._write_live(waiting[i], shape)
+            self._write_live(waiting[i : i + 1], shape)
             start = i + 1
-        self._waiting = waiting[start:]
+        return waiting[start:]
 
-    def _release(self) -> None:
-        lines, self._waiting = self._waiting or [], None
-        self._write(lines)
-
-    def _write_live(self, line: bytes, shape: str = "") -> None:
-        """Write a request as a shard that is asked at once."""
+    def _write_live(self, line: Stretch, shape: str = "") -> None:
+        """Write one request as a shard that is asked at once."""
         self._open = self._begin_shard(1)
-        self._open.write([line])
+        self._open.write(line)
         self._own += 1
         self._close_shard(live=True, shape=shape)
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: Stretch) -> None:
         """Write request lines into the open shard, and begin another whenever one is full."""
         if self.live is Live.ALL:
-            for line in lines:
-                self._write_live(line)
+            for i in range(len(lines)):
+                self._write_live(lines[i : i + 1])
             return
         while lines:
             shard = self._open
             if shard is None:
                 shard = self._open = self._begin_shard()
-            count = shard.room(lines)
+            count = shard.room(lines.sizes)
             if not count:
                 self._close_shard()
                 continue

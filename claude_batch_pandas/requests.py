@@ -185,33 +185,6 @@ def _beta_bytes(betas: Sequence[str]) -> bytes:
     return b"\nanthropic-beta:" + ",".join(betas).encode() if betas else b""
 
 
-def lines(
-    nonce: str, attempt: int, first: int, head: bytes, requests: Mapping[bytes, bytes]
-) -> list[bytes]:
-    """Return requests as they stand in a body and in a requests JSONL file.
-
-    Parameters
-    ----------
-    nonce : str
-    attempt : int
-    first : int
-        Ordinal of the first one.
-    head : bytes
-        What every request's params begin with.
-    requests : mapping of bytes to bytes
-        Content hash -> the params after the head.
-    """
-    hashes = b"".join(requests).hex().encode()
-    start = ID_HEAD + id_prefix(nonce, attempt)
-    middle = ID_TAIL + head
-    size = 2 * DIGEST_SIZE
-    return [
-        b"%b%08d-%b%b%b}"
-        % (start, first + i, hashes[i * size : i * size + HASH_SIZE], middle, tail)
-        for i, tail in enumerate(requests.values())
-    ]
-
-
 def custom_id(nonce: str, attempt: int, ordinal: int, digest: bytes) -> bytes:
     """Return the custom_id of one request of one attempt; always 45 bytes."""
     return b"%s-%02d-%08d-%s" % (

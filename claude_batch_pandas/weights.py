@@ -103,12 +103,20 @@ class Scale:
     is_uniform: bool = False
     loads: dict[Key, Load] = field(default_factory=dict)
 
-    def add(self, lines: Sequence[bytes]) -> None:
-        """Weigh request lines."""
+    def add(self, lines: Sequence[bytes], sizes: Iterable[int] | None = None) -> None:
+        """Weigh request lines.
+
+        Parameters
+        ----------
+        lines : sequence of bytes
+        sizes : iterable of int, optional
+            Bytes of each, where they are known.
+        """
         model: Any = self.params.get("model")
         most: Any = self.params.get("max_tokens")
         is_known = isinstance(model, str) and isinstance(most, int)
-        sizes = [len(line) - FRAME - LINE_FRAME for line in lines]
+        known = map(len, lines) if sizes is None else sizes
+        sizes = [size - FRAME - LINE_FRAME for size in known]
         # Within a text, JSON escapes every quote, so that no text looks like either.
         has_media = any(SOURCE in line for line in (lines[:1] if self.is_uniform else lines))
         plain: Sequence[bytes] = lines

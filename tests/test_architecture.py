@@ -49,7 +49,7 @@ LAYERS = [
         "shapes",
     },
     {"rows", "functions", "requestfiles", "causes", "decoders", "ids"},
-    {"folders"},
+    {"folders", "stretches"},
     {
         "database",
         "addresses",
@@ -163,6 +163,7 @@ HOMES = {
         "raws",
         "requestfiles",
         "seen",
+        "stretches",
         "texts",
     },
     "typer": {"asks", "cli", "commands", "terminal"},

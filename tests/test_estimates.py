@@ -31,7 +31,7 @@ from claude_batch_pandas.estimates import (
     told,
 )
 from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.requests import lines
+from claude_batch_pandas.stretches import Stretch
 from claude_batch_pandas.weights import (
     FRAME,
     NEW_BYTES,
@@ -54,7 +54,7 @@ def body(text: str, **more: Any) -> bytes:
 
 def line(params: bytes) -> bytes:
     """Return params as a line of a body."""
-    return lines("0" * 16, 1, 0, b"", {b"0" * 16: params})[0]
+    return Stretch.of("0" * 16, 1, 0, b"", {b"0" * 16: params})[0]
 
 
 def picture(width: int, height: int) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from claude_batch_pandas.frames import Source
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.rendered import Reason
 from claude_batch_pandas.rendering import Recipe, Renderer
-from claude_batch_pandas.requests import lines
 from claude_batch_pandas.sharding import ENVELOPE, MAX_BATCH_BYTES
+from claude_batch_pandas.stretches import Stretch
 from tests.strategies import shown_texts, texts
 
 PARAMS = {"model": "claude-haiku-5-5", "max_tokens": 16}
@@ -175,7 +175,7 @@ def test_row_too_large_for_a_batch_is_invalid() -> None:
     made = renderer(pd.DataFrame({"a": ["x"]}), "{a}")
     [small] = items(made)
     assert not isinstance(small, Reason)
-    [line] = lines("0" * 16, 1, 0, made.encoder.head, dict([small]))
+    [line] = Stretch.of("0" * 16, 1, 0, made.encoder.head, dict([small]))
     room = MAX_BATCH_BYTES - ENVELOPE - len(line) + 1
     df = pd.DataFrame({"a": pd.Series(["x", "y" * room, "y" * (room + 1)], dtype=object)})
     [first, largest, too_large] = items(renderer(df, "{a}"))

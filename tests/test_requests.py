@@ -23,9 +23,9 @@ from claude_batch_pandas.requests import (
     custom_id,
     custom_ids,
     id_prefix,
-    lines,
     with_attempt,
 )
+from claude_batch_pandas.stretches import Stretch
 from claude_batch_pandas.templates import parse_prompt
 from tests.strategies import texts
 
@@ -67,7 +67,7 @@ def encode_one(made: Encoder, *texts: str) -> tuple[bytes, bytes]:
 def line(made: Encoder, request: tuple[bytes, bytes], **place: Any) -> bytes:
     """Return one request as it stands in a body."""
     place = {"nonce": NONCE, "attempt": 1, "first": 0, **place}
-    [found] = lines(head=made.head, requests=dict([request]), **place)
+    [found] = Stretch.of(head=made.head, requests=dict([request]), **place)
     return found
 
 
@@ -326,17 +326,3 @@ def test_another_attempt_changes_only_the_attempt(
     after = line(made, request, attempt=second, first=ordinal)
 
     assert with_attempt(before, NONCE, second) == after
-
-
-@given(attempts, st.integers(0, 10**6), st.dictionaries(digests, st.just(b"{}"), max_size=5))
-@settings(deadline=None, max_examples=100)
-def test_lines_carry_consecutive_custom_ids(
-    attempt: int, first: int, requests: dict[bytes, bytes]
-) -> None:
-    """Requests are numbered from the first ordinal, each with the hash of its own content."""
-    found = [json.loads(one) for one in lines(NONCE, attempt, first, b"", requests)]
-
-    assert found == [
-        {"custom_id": custom_id(NONCE, attempt, first + i, digest).decode(), "params": {}}
-        for i, digest in enumerate(requests)
-    ]
