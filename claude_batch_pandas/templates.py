@@ -8,8 +8,9 @@ frame, no disk, no network.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from claude_batch_pandas.blocks import Media
@@ -21,10 +22,9 @@ SHOWN = 20  # names an error message lists before it says how many more there ar
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One templated text; `pattern` has a positional field per use of a column."""
+    """One templated text: what is constant, and between it a field per use of a column."""
 
-    pattern: str
-    plain: str  # the pattern without its format specs, for values that are text already
+    literals: tuple[str, ...]  # before, between and after the fields; one more than there are
     columns: tuple[str, ...]  # one per field, in order; a column may appear twice
     specs: tuple[str, ...]  # its format spec, often empty
 
@@ -43,9 +43,11 @@ class Text:
         TemplateError
             When a value cannot be formatted as its spec asks.
         """
-        used = [values[column] for column in self.columns]
+        fields = zip(self.columns, self.specs, strict=True)
         try:
-            return list(map(self.pattern.format, *used))
+            return self._join(
+                [map(format, values[column], repeat(spec)) for column, spec in fields]
+            )
         except (ValueError, TypeError, OverflowError):
             raise self._explain(values, positions) from None
 
@@ -69,7 +71,14 @@ class Text:
                 )
             except (ValueError, TypeError, OverflowError):
                 raise self._explain(values, positions, missing) from None
-        return list(map(self.plain.format, *filled))
+        return self._join(filled)
+
+    def _join(self, cells: Sequence[Iterable[str]]) -> list[str]:
+        """Return one text per row, of the formatted cells of each field."""
+        pieces: list[Iterable[str]] = [repeat(self.literals[0])]
+        for column, literal in zip(cells, self.literals[1:], strict=True):
+            pieces += (column, repeat(literal))
+        return list(map("".join, zip(*pieces, strict=False)))  # what repeats has no end
 
     def _explain(
         self,
@@ -207,29 +216,25 @@ def parse_text(text: str, columns: Sequence[str]) -> Text | str:
         msg = "The template holds a lone surrogate, which UTF-8 cannot encode. Repair the text."
         raise TemplateError(msg)
     known = frozenset(columns)
-    pattern: list[str] = []
-    plain: list[str] = []
+    literals: list[str] = []
     used: list[str] = []
     specs: list[str] = []
     unknown: list[str] = []
     for literal, field in _pieces(text, known):
-        pattern.append(literal)
-        plain.append(literal)
+        literals.append(literal)
         if field is None:
             continue
         column, spec = _split(field, known)
         if column not in known:
             unknown.append(_refuse_syntax(column, known))
             continue
-        pattern.append(f"{{{len(used)}:{spec}}}" if spec else f"{{{len(used)}}}")
-        plain.append(f"{{{len(used)}}}")
         used.append(column)
         specs.append(spec)
     if unknown:
         raise missing_columns(list(dict.fromkeys(unknown)), columns)
     if not used:
-        return "".join(pattern).format()
-    return Text("".join(pattern), "".join(plain), tuple(used), tuple(specs))
+        return "".join(literals)
+    return Text(tuple(literals), tuple(used), tuple(specs))
 
 
 def _is_utf8(text: str) -> bool:
@@ -263,7 +268,7 @@ def missing_columns(unknown: Sequence[str], columns: Sequence[str]) -> MissingCo
 
 
 def _pieces(text: str, known: frozenset[str]) -> Iterator[tuple[str, str | None]]:
-    """Yield (literal with its braces still doubled, field or None) from left to right."""
+    """Yield (literal, field or None) from left to right."""
     position = 0
     literal: list[str] = []
     while position < len(text):
@@ -273,7 +278,7 @@ def _pieces(text: str, known: frozenset[str]) -> Iterator[tuple[str, str | None]
             literal.append(text[position:end])
             position = end
         elif text[position : position + 2] in {"{{", "}}"}:
-            literal.append(character * 2)
+            literal.append(character)
             position += 2
         elif character == "}":
             msg = f"A single '}}' stands at character {position} of the template; write '}}}}'."
