@@ -40,21 +40,21 @@ class Seen:
         """Return the number of each request; those that were not seen get the next ones."""
         once = [*dict.fromkeys(digests)]
         words = _words(b"".join(once))
-        numbers = self._find(words)
+        self._make_room(len(self) + len(once))
+        numbers, slots = self._find(words)
         new = numbers < 0
         count = int(np.count_nonzero(new))
         if count:
-            self._make_room(len(self) + count)
             numbers[new] = np.arange(len(self), len(self) + count)
             self.digests += words[new].tobytes()
-            self._put(words[new], numbers[new])
+            self._put(words[new], numbers[new], slots[new])
         if len(once) == len(digests):
             return numbers
         of = dict(zip(once, numbers.tolist(), strict=True))
         return np.array([of[digest] for digest in digests], np.int64)
 
-    def _find(self, words: Words) -> Numbers:
-        """Return the number of each hash, -1 where it was not seen."""
+    def _find(self, words: Words) -> tuple[Numbers, Numbers]:
+        """Return the number of each hash, -1 where it was not seen, and the slot where that ended."""
         known = _words(self.digests)
         numbers = np.full(len(words), -1)
         slots, steps = self._ways(words)
@@ -66,11 +66,11 @@ class Seen:
             numbers[left[is_it]] = held[is_it]
             left = left[~is_it]
             slots[left] = (slots[left] + steps[left]) % len(self._table)
-        return numbers
+        return numbers, slots
 
-    def _put(self, words: Words, numbers: Numbers) -> None:
-        """Put hashes into the table that are not in it."""
-        slots, steps = self._ways(words)
+    def _put(self, words: Words, numbers: Numbers, slots: Numbers) -> None:
+        """Put hashes into the table that are not in it, and are looked for in some slots next."""
+        steps = self._ways(words)[1]
         left = np.arange(len(words))
         while len(left):
             free = left[self._table[slots[left]] == 0]
@@ -86,7 +86,7 @@ class Seen:
         for start in range(0, len(self), AT_ONCE):
             part = self.digests[start * DIGEST_SIZE : (start + AT_ONCE) * DIGEST_SIZE]
             words = _words(part)
-            self._put(words, np.arange(start, start + len(words)))
+            self._put(words, np.arange(start, start + len(words)), self._ways(words)[0])
 
     def _ways(self, words: Words) -> tuple[Numbers, Numbers]:
         """Return the slot where each hash is looked for first, and the step to the next ones."""
