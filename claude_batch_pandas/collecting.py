@@ -11,12 +11,13 @@ import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from claude_batch_pandas.client import Client
-from claude_batch_pandas.columns import Builder, Part
+from claude_batch_pandas.columns import Builder, Part, Places
 from claude_batch_pandas.exceptions import LedgerError
 from claude_batch_pandas.ids import Ids
 from claude_batch_pandas.lines import lines_of
@@ -30,7 +31,8 @@ ARCHIVED = "its results are gone from the server"
 COUNTED = ("succeeded", "errored", "canceled", "expired")
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Check:
     """What is wrong with a results file.
 
     Attributes
@@ -39,10 +41,13 @@ class Check(NamedTuple):
         Requests of the shard with exactly one readable result.
     problem : str
         Empty when the file is whole.
+    places : array of int64, shape (lines,), or None
+        The request of each line, where there is one for each.
     """
 
     readable: int
     problem: str
+    places: Places | None = field(default=None, compare=False)
 
 
 class Collected(NamedTuple):
@@ -97,7 +102,7 @@ def collect(
                 check = verify(file.temporary, lines, expected, batch)
                 if not check.problem:
                     sha256 = file.keep()
-                    part = None if expected is None else lines.part(expected)
+                    part = None if check.places is None else lines.part(check.places)
                     return Collected(sha256, True, "", part)
                 if check.readable > readable:
                     readable = check.readable
@@ -133,8 +138,9 @@ def read(path: Path, output: Output) -> Builder:
 
 def verify(path: Path, lines: Builder, expected: Ids | None, batch: Batch) -> Check:
     """Check a results file against what was sent, as far as known, and what the API counted."""
-    if expected is not None and lines.places(expected) is not None:  # as nearly always
-        return Check(len(expected), _doubt(path, lines.kinds, batch))
+    places = None if expected is None else lines.places(expected)
+    if places is not None:  # as nearly always
+        return Check(len(places), _doubt(path, lines.kinds, batch), places)
     tags = [*zip(lines.names, lines.kinds, strict=True)]
     ours = tags
     if expected is not None:

@@ -247,16 +247,14 @@ class Builder:
         """
         return None if self.unreadable else expected.find(self.names)
 
-    def part(self, expected: Ids) -> Part | None:
-        """Return the results by request; None when there is not one for each.
+    def part(self, ordinals: Places) -> Part:
+        """Return the results by request, once it is known which line is which request's.
 
         Parameters
         ----------
-        expected : Ids
+        ordinals : array of int64, shape (lines,)
+            As `places` returns it.
         """
-        ordinals = self.places(expected)
-        if ordinals is None:
-            return None
         order = np.argsort(ordinals)
         return Part(self._output, self.stock().in_order(order), ordinals[order])
 

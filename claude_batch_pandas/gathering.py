@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -166,12 +167,16 @@ class Gatherer:
         part = None
         path = self.reader.checked(shard)
         if shard.complete and not record.attached:
-            part = self._copied(shard, output)
-            part = part or read(path, output).part(self.reader.ids(record, shard))
+            part = self._copied(shard, output) or self._read(path, record, shard, output)
         if part is None:
             found = self.reader.of_collected(record, shard)
             part = Part.of(output, {i: output.read(result) for i, result in found.items()})
         return part
+
+    def _read(self, path: Path, record: RunRecord, shard: Shard, output: Output) -> Part | None:
+        lines = read(path, output)
+        places = lines.places(self.reader.ids(record, shard))
+        return None if places is None else lines.part(places)
 
     def _copied(self, shard: Shard, output: Output) -> Part | None:
         assert shard.results_sha256 is not None, "a collected shard has results"

@@ -260,17 +260,19 @@ class Body:
             raise LedgerError(msg) from error
 
     def __iter__(self) -> Iterator[bytes]:
-        last = b""
+        held = b""
         for block in read_blocks(self._path):
-            if head := last + block[:-1]:
-                yield head
-            last = block[-1:]
+            if held:
+                yield held
+            held = block
+        if head := held[:-1]:
+            yield head
         if not self.may_end():
             msg = "The upload took too long."
             raise TimeoutError(msg)
         self.was_sent = True
-        if last:
-            yield last
+        if held:
+            yield held[-1:]
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:

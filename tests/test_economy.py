@@ -109,8 +109,9 @@ def test_collecting_calls_little_per_line(output: Output) -> None:
     def do(rows: int) -> None:
         builder = Builder(output)
         builder.add(read_block(files[rows]), len(files[rows]))
-        part = builder.part(ids_of(rows))
-        assert part is not None
+        places = builder.places(ids_of(rows))
+        assert places is not None
+        part = builder.part(places)
         assert len(part.stock.codes) == rows
 
     assert per_row(calls_of, do) < 1.5
