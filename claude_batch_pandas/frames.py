@@ -136,14 +136,16 @@ class Source:
             When another column holds bytes, which a text template cannot render.
         """
         series = {column: self._df.iloc[:, self._positions[column][0]] for column in columns}
-        whole = {column for column, values in series.items() if _is_whole_with_gaps(values)}
+        holed = {column for column, values in series.items() if values.hasnans}
+        whole = {column for column in holed if _is_whole(series[column])}
+        dense = {column for column in {*series} - holed if not _may_hide_nan(series[column])}
         mixed = {column for column, values in series.items() if not _is_uniform(values.dtype)}
         for start in range(0, len(self._df), size):
             length = min(size, len(self._df) - start)
             values: dict[str, list[Any]] = {}
             missing: dict[str, list[bool]] = {}
             for column, cells in series.items():
-                part, gaps = _read(cells.iloc[start : start + length])
+                part, gaps = _read(cells.iloc[start : start + length], is_dense=column in dense)
                 may_be_bytes = column not in raw and column in mixed
                 if may_be_bytes and bytes in map(type, part):
                     raise InputError(BYTES.format(column))
@@ -427,10 +429,8 @@ def _is_uniform(dtype: Any) -> bool:
     return isinstance(dtype, pd.StringDtype) or pd.api.types.is_numeric_dtype(dtype)
 
 
-def _is_whole_with_gaps(series: pd.Series) -> bool:
-    """Tell whether a float column holds integers and became float only by its missing values."""
-    if not series.hasnans:
-        return False
+def _is_whole(series: pd.Series) -> bool:
+    """Tell whether a column with gaps holds integers, and became float only by those."""
     is_category = isinstance(series.dtype, pd.CategoricalDtype)
     cells = series.cat.categories if is_category else series
     if not isinstance(cells.dtype, np.dtype) or cells.dtype.kind != "f":
@@ -448,11 +448,17 @@ def _short_float(dtype: Any) -> Any:
     )
 
 
-def _read(series: pd.Series) -> tuple[list[Any], list[bool] | None]:
+def _may_hide_nan(series: pd.Series) -> bool:
+    """Tell whether a column can hold a NaN that isna() does not call missing."""
+    is_numpy = isinstance(series.dtype, np.dtype)  # masked and Arrow floats are not
+    return pd.api.types.is_float_dtype(series.dtype) and not is_numpy
+
+
+def _read(series: pd.Series, *, is_dense: bool) -> tuple[list[Any], list[bool] | None]:
+    """Return the cells of some rows, and which are missing; None when none is, as if dense."""
     cells = series.tolist()
-    mask = series.isna().to_numpy()
-    if pd.api.types.is_float_dtype(series.dtype) and not isinstance(series.dtype, np.dtype):
-        # Masked and Arrow floats can hold a NaN that isna() does not call missing.
+    mask = np.zeros(len(cells), bool) if is_dense else series.isna().to_numpy()
+    if not is_dense and _may_hide_nan(series):
         nans = [cell is not pd.NA and cell != cell for cell in cells]  # noqa: PLR0124
         mask = np.logical_or(mask, np.array(nans, dtype=bool))
     short = _short_float(series.dtype)

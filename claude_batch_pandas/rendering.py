@@ -235,7 +235,9 @@ class Renderer:
         for block in self.source.blocks(self.columns, size, raw=raw):
             reasons = self._gaps(block)
             values = self._encode_values(block, reasons)
-            places = [i for i in range(block.length) if i not in reasons]
+            places: Sequence[int] = range(block.length)
+            if reasons:
+                places = [i for i in places if i not in reasons]
             encoded = self._encode(block, values, places)
             if not reasons and not encoded.reasons:
                 yield encoded

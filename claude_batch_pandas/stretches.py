@@ -90,5 +90,7 @@ class Stretch(Sequence[bytes]):
 
     def __getitem__(self, which: int | slice) -> bytes | Stretch:
         if isinstance(which, slice):
+            if which.indices(len(self)) == (0, len(self), 1):
+                return self
             return Stretch(self._ids[which], self._head, self._tails[which])
         return b"".join((ID_HEAD, self._ids[which], ID_TAIL, self._head, self._tails[which], END))
