@@ -65,6 +65,17 @@ def test_durability_is_measured() -> None:
     assert done.returncode == int("missed" in done.stdout)
 
 
+def test_whole_processes_are_measured() -> None:
+    """Beside the plain loop, imports and all."""
+    done = measure("whole", "--rows", "30", "--rounds", "1")
+
+    assert done.stderr == ""
+    for way in ("plain", "ours"):
+        assert re.search(rf"^{way} +\d+\.\d\d .* CPU s$", done.stdout, re.MULTILINE)
+    assert re.search(r"^a whole process: \d\.\d\d .* times; goal", done.stdout, re.MULTILINE)
+    assert done.returncode == int("missed" in done.stdout)
+
+
 def test_waiting_is_measured() -> None:
     """In one kernel: nothing, a run, a card, and fifty."""
     done = measure("idle", "--seconds", "0.5", "--settle", "0")

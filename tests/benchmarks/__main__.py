@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks import answers, durability, idle, imports, race
+from tests.benchmarks import answers, durability, idle, imports, race, whole
 
 BENCHMARKS = {
     "race": race,
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "durability": durability,
     "idle": idle,
     "import": imports,
+    "whole": whole,
 }
 
 

@@ -74,7 +74,7 @@ def main(chosen: argparse.Namespace) -> int:
 def race(rows: int, shape: str, count: int, ways: list[str]) -> list[Round]:
     """Return what each way took, round by round; who goes first changes."""
     rounds: list[Round] = []
-    with tempfile.TemporaryDirectory() as folder, _server() as url:
+    with tempfile.TemporaryDirectory() as folder, serving() as url:
         path = Path(folder) / "reviews.parquet"
         reviews.write(rows, path)
         for number in range(count):
@@ -92,7 +92,7 @@ def tell(rounds: list[Round]) -> None:
         for name in rounds[0][way]["phases"]:
             told = [one[way]["phases"][name] for one in rounds]
             seconds, wall, peak = (
-                _spread([phase[kind] for phase in told]) for kind in ("cpu", "wall", "peak")
+                spread([phase[kind] for phase in told]) for kind in ("cpu", "wall", "peak")
             )
             print(f"  {way:<6} {name:<18} {seconds} CPU s, {wall} s, {peak} MB")
 
@@ -127,7 +127,7 @@ def line_of(rows: int, shape: str, rounds: list[Round]) -> str:
     loop = statistics.median(peak(one["plain"]) for one in rounds)
     faster, slower = ratios(rounds, "plain", "ours"), ratios(rounds, "ours", "bare")
     return (
-        f"| {rows:,} | {shape} | {seconds} | {_spread(faster)} | {_spread(slower)} | {loop:,.0f} "
+        f"| {rows:,} | {shape} | {seconds} | {spread(faster)} | {spread(slower)} | {loop:,.0f} "
         f"| {sending:,.0f} | {held:,.0f} |\n"
     )
 
@@ -150,11 +150,12 @@ def is_good(rounds: list[Round]) -> bool:
         is_met = sign * statistics.median(values) >= sign * goal
         met &= is_met
         words = "at least" if sign > 0 else "at most"
-        print(f"goal: {words} {goal:g} {name}: {_spread(values)}; {'met' if is_met else 'missed'}")
+        print(f"goal: {words} {goal:g} {name}: {spread(values)}; {'met' if is_met else 'missed'}")
     return met
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
+    """Return the median in words, and between what it lies."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
@@ -166,7 +167,7 @@ def _run(way: str, shape: str, path: Path, url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def serving() -> Iterator[str]:
     """Start the server in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.server"]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
