@@ -126,7 +126,7 @@ class Store(Till):
             rows = database.execute("SELECT * FROM runs ORDER BY created_at DESC, id DESC")
             return [read_run(row) for row in rows]
 
-    def find(self, key: str, *, prefer_whole: bool = False) -> RunRecord | None:
+    def find(self, key: str, *, prefer_whole: bool) -> RunRecord | None:
         """Return the newest run of a key that was not purged, whatever its clock said.
 
         Parameters

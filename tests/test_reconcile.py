@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_batch_pandas.reconcile import FENCE_MARGIN, Next, candidates, decide
+from claude_batch_pandas.reconcile import FENCE_MARGIN, Next, candidates, decide, longest_post
 from claude_batch_pandas.records import Batch, Counts, Shard
 
 SHARD = Shard(run_id="r", number=0, attempt=1, total=10, size=1, sha256="", intended_at=1_000_000.0)
@@ -30,6 +30,12 @@ batches = st.builds(
     created_at=st.floats(990_000, 1_010_000),
     expires_at=st.just(1e9),
 )
+
+
+def test_a_larger_body_is_given_more_time() -> None:
+    """Even the largest: at 400 kilobits a second it takes 80 minutes."""
+    assert longest_post(250_000_000) >= 80 * 60
+    assert longest_post(0) >= 60
 
 
 def test_same_total_is_a_candidate() -> None:

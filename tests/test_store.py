@@ -261,12 +261,12 @@ def test_find_returns_the_newest_run_that_was_not_purged(store: Store) -> None:
         store.add_run(run_of(name, key="k", created_at=created), [])
     found = []
     for name in ("new", "mid", "old"):
-        found.append(store.find("k"))
+        found.append(store.find("k", prefer_whole=False))
         store.set_state(name, RunState.PURGED)
 
     assert [run.id for run in found if run is not None] == ["new", "mid", "old"]
-    assert store.find("k") is None
-    assert store.find("another key") is None
+    assert store.find("k", prefer_whole=False) is None
+    assert store.find("another key", prefer_whole=False) is None
 
 
 def test_history_is_of_one_scope_and_of_runs_that_sent_something(store: Store) -> None:
@@ -508,6 +508,17 @@ def test_collected_results_are_remembered(complete: bool, store: Store, shard: S
     assert store.shards("r") == [
         replace(shard, state=ShardState.COLLECTED, results_sha256="22", complete=complete)
     ]
+
+
+def test_other_results_may_have_cost_something_else(store: Store, shard: Shard) -> None:
+    """What was added up is of the results that were there; it is reckoned anew."""
+    store.set_spent(shard, Decimal("0.25"))
+    (before,) = store.shards("r")
+    store.mark_collected(shard, "22", complete=True)
+    (after,) = store.shards("r")
+
+    assert before.spent == Decimal("0.25")
+    assert after.spent is None
 
 
 def test_withdrawing_is_remembered(store: Store, shard: Shard) -> None:

@@ -300,7 +300,7 @@ class Ledger(RuleBasedStateMachine):
                 for record in self.known.values()
                 if record.key == key and record.state is not RunState.PURGED
             ]
-            assert self.store.find(key) == max(
+            assert self.store.find(key, prefer_whole=False) == max(
                 alive, key=lambda record: record.created_at, default=None
             )
 
