@@ -557,9 +557,12 @@ def test_a_shard_that_is_gone_is_not_changed(
 
 
 def test_states_of_a_run_are_remembered(store: Store, shard: Shard) -> None:
-    """Paused with its reason, canceled, ended with its time, and reopened."""
+    """Paused with its reason, going on without it, canceled, ended with its time, and reopened."""
     store.set_state("r", RunState.PAUSED, "why")
     paused = store.run("r")
+    store.set_state("r", RunState.SUBMITTING)
+    going_on = store.run("r")
+    store.set_state("r", RunState.PAUSED, "why")
     store.set_cancel("r")
     canceled = store.run("r")
     refused = store.mark_ended("r", NOW + 60)
@@ -570,6 +573,7 @@ def test_states_of_a_run_are_remembered(store: Store, shard: Shard) -> None:
 
     assert (refused, accepted) == (False, True)
     assert (paused.state, paused.note) == (RunState.PAUSED, "why")
+    assert going_on == replace(paused, state=RunState.SUBMITTING, note="")
     assert canceled == replace(paused, cancel=True, state=RunState.CANCELING)
     assert ended == replace(canceled, state=RunState.ENDED, note="", ended_at=NOW + 60)
     assert store.run("r") == replace(ended, state=RunState.SUBMITTING, cancel=False, ended_at=None)
