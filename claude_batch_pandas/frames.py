@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from html import escape
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,14 +139,17 @@ class Source:
         series = {column: self._df.iloc[:, self._positions[column][0]] for column in columns}
         holed = {column for column, values in series.items() if values.hasnans}
         whole = {column for column in holed if _is_whole(series[column])}
-        dense = {column for column in {*series} - holed if not _may_hide_nan(series[column])}
+        dense = {column for column in {*series} - holed if not _may_hide_nan(series[column].dtype)}
         mixed = {column for column, values in series.items() if not _is_uniform(values.dtype)}
         for start in range(0, len(self._df), size):
             length = min(size, len(self._df) - start)
             values: dict[str, list[Any]] = {}
             missing: dict[str, list[bool]] = {}
             for column, cells in series.items():
-                part, gaps = _read(cells.iloc[start : start + length], is_dense=column in dense)
+                some = cells.iloc[start : start + length]
+                part = some.tolist()
+                gaps = None if column in dense else _gaps(some, part)
+                part = _short(some.dtype, part, gaps)
                 may_be_bytes = column not in raw and column in mixed
                 if may_be_bytes and bytes in map(type, part):
                     raise InputError(BYTES.format(column))
@@ -440,31 +444,32 @@ def _is_whole(series: pd.Series) -> bool:
     return len(present) > 0 and bool(np.all(is_whole))
 
 
-def _short_float(dtype: Any) -> Any:
-    """Return the NumPy type of a float dtype with fewer than 64 bits, None for others."""
-    name = str(dtype).lower().removesuffix("[pyarrow]")
-    return {"float32": np.float32, "float": np.float32, "float16": np.float16}.get(
-        name.replace("halffloat", "float16")
-    )
-
-
-def _may_hide_nan(series: pd.Series) -> bool:
+def _may_hide_nan(dtype: Any) -> bool:
     """Tell whether a column can hold a NaN that isna() does not call missing."""
-    is_numpy = isinstance(series.dtype, np.dtype)  # masked and Arrow floats are not
-    return pd.api.types.is_float_dtype(series.dtype) and not is_numpy
+    is_numpy = isinstance(dtype, np.dtype)  # masked and Arrow floats are not
+    return pd.api.types.is_float_dtype(dtype) and not is_numpy
 
 
-def _read(series: pd.Series, *, is_dense: bool) -> tuple[list[Any], list[bool] | None]:
-    """Return the cells of some rows, and which are missing; None when none is, as if dense."""
-    cells = series.tolist()
-    mask = np.zeros(len(cells), bool) if is_dense else series.isna().to_numpy()
-    if not is_dense and _may_hide_nan(series):
+def _gaps(series: pd.Series, cells: Sequence[Any]) -> list[bool] | None:
+    """Return which cells of some rows are missing; None when none is."""
+    mask = series.isna().to_numpy()
+    if _may_hide_nan(series.dtype):
         nans = [cell is not pd.NA and cell != cell for cell in cells]  # noqa: PLR0124
         mask = np.logical_or(mask, np.array(nans, dtype=bool))
-    short = _short_float(series.dtype)
-    if short is not None:  # widened to 64 bits, 0.1 would read 0.10000000149011612
-        cells = [
-            cell if is_gap else float(str(short(cell)))
-            for cell, is_gap in zip(cells, mask.tolist(), strict=True)
-        ]
-    return cells, mask.tolist() if mask.any() else None
+    return mask.tolist() if mask.any() else None
+
+
+def _short(dtype: Any, cells: list[Any], gaps: Sequence[bool] | None) -> list[Any]:
+    """Return floats of fewer than 64 bits as their digits say, and all other cells as they are.
+
+    Widened to 64 bits, 0.1 would read 0.10000000149011612.
+    """
+    name = str(dtype).lower().removesuffix("[pyarrow]").replace("halffloat", "float16")
+    kind = {"float32": np.float32, "float": np.float32, "float16": np.float16}.get(name)
+    if kind is None:
+        return cells
+    are_gaps = repeat(False) if gaps is None else gaps
+    return [
+        cell if is_gap else float(str(kind(cell)))
+        for cell, is_gap in zip(cells, are_gaps, strict=False)
+    ]

@@ -1,6 +1,6 @@
-"""The custom_ids of a shard, of which not one is made where all results have the names they should.
+"""The custom_ids of many requests, as a table of bytes: all have the same size.
 
-All have the same size, so those of a shard are a table of bytes, and its columns are numbers.
+So those of all requests of a shard are compared with those of its results without making one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ZERO, DASH = ord("0"), ord("-")
 
 
 class Ids(Mapping[str, int]):
-    """The request of each custom_id of one attempt at a shard.
+    """The request of each custom_id, of a shard say; all are of one attempt.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ class Ids(Mapping[str, int]):
         theirs, ours = np.argsort(ordinals), np.argsort(self._ordinals)
         return ordinals if np.array_equal(found[theirs], self._table()[ours]) else None
 
-    def to_bytes(self) -> list[bytes]:
-        """Return the custom_ids as they stand in a body."""
+    def encoded(self) -> list[bytes]:
+        """Return the custom_ids one by one, as they stand in a body."""
         data = self._table().tobytes()
         return [data[i : i + ID_SIZE] for i in range(0, len(data), ID_SIZE)]
 

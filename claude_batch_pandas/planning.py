@@ -90,18 +90,19 @@ class _OpenShard:
         self.scale.add(lines, lines.sizes)
         self.total += len(lines)
 
-    def room(self, sizes: Sequence[int]) -> int:
-        """Return how many lines of so many bytes it still takes, from the first."""
-        count = min(self.quota - self.total, len(sizes))
+    def room(self, sizes: Sequence[int], start: int) -> int:
+        """Return how many lines of so many bytes it still takes, from one of them on."""
+        count = min(self.quota - self.total, len(sizes) - start)
         size = self.file.size
-        whole = sum(sizes[:count]) + len(BODY_JOIN) * count
+        whole = sum(sizes[start : start + count]) + len(BODY_JOIN) * count
         if count and size + whole + len(BODY_TAIL) <= PLANNED_BYTES:
             return count
         for i in range(count):
             is_first = self.total + i == 0
-            if not fits(size, sizes[i], is_first=is_first):
+            line = sizes[start + i]
+            if not fits(size, line, is_first=is_first):
                 return i
-            size += sizes[i] + len(BODY_JOIN) * (not is_first)
+            size += line + len(BODY_JOIN) * (not is_first)
         return count
 
 
@@ -236,7 +237,8 @@ class Planner:
         lines = self._lines(self._waiting)
         if len(lines) >= CANARY_ROWS or sum(lines.sizes) >= CANARY_BYTES:
             self._waiting = None
-            self._write(self._choose_canaries(lines))
+            rest = self._write_canaries(lines)
+            self._write(rest)
 
     def _lines(self, latest: Mapping[bytes, bytes]) -> Stretch:
         """Return the requests that were numbered last."""
@@ -260,7 +262,7 @@ class Planner:
                 self._references.extend((source, place.ordinal))
         return own
 
-    def _choose_canaries(self, waiting: Stretch) -> Stretch:
+    def _write_canaries(self, waiting: Stretch) -> Stretch:
         """Write the first requests of new shapes as shards of their own, to be asked at once.
 
         What stands before them is written, too; the rest is returned.
@@ -294,17 +296,18 @@ class Planner:
             for i in range(len(lines)):
                 self._write_live(lines[i : i + 1])
             return
-        while lines:
+        start = 0
+        while start < len(lines):
             shard = self._open
             if shard is None:
                 shard = self._open = self._begin_shard()
-            count = shard.room(lines.sizes)
+            count = shard.room(lines.sizes, start)
             if not count:
                 self._close_shard()
                 continue
-            shard.write(lines[:count])
+            shard.write(lines[start : start + count])
             self._own += count
-            lines = lines[count:]
+            start += count
 
     def _begin_shard(self, quota: int | None = None) -> _OpenShard:
         number = len(self._shards)

@@ -14,7 +14,7 @@ from claude_batch_pandas.outputs import Output
 from claude_batch_pandas.records import RowStatus
 from claude_batch_pandas.refusals import refusal
 from claude_batch_pandas.rendered import Reason, Rendered
-from claude_batch_pandas.requests import ID_HEAD, ID_SIZE, ID_TAIL, Encoder, check_params
+from claude_batch_pandas.requests import LINE_FRAME, Encoder, check_params
 from claude_batch_pandas.sharding import ENVELOPE, MAX_BATCH_BYTES
 from claude_batch_pandas.slots import MESSAGES, Column, History, UnfitError, encode_value
 from claude_batch_pandas.sources import Block, Rows, Source
@@ -25,7 +25,7 @@ BLOCK = 1024  # rows at a time; larger blocks only page-fault
 MEDIA_BLOCK = 16  # rows with images or documents, of some megabytes each
 COLUMN, MEDIA = "claude_batch_pandas.col", "claude_batch_pandas.media"  # in a kept recipe
 ON_MISSING = ("skip", "error", "empty")
-LARGEST_PARAMS = MAX_BATCH_BYTES - ENVELOPE - len(ID_HEAD) - ID_SIZE - len(ID_TAIL) - 1
+LARGEST_PARAMS = MAX_BATCH_BYTES - ENVELOPE - LINE_FRAME
 
 Know = Callable[[str], Abilities]
 

@@ -35,6 +35,8 @@ ORDINAL = slice(20, 28)  # where the ordinal stands in a custom_id
 
 ID_HEAD = b'{"custom_id":"'
 ID_TAIL = b'","params":'
+LINE_END = b"}"
+LINE_FRAME = len(ID_HEAD) + ID_SIZE + len(ID_TAIL) + len(LINE_END)  # of a line, beside its params
 
 
 class Encoded(NamedTuple):

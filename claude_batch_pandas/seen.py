@@ -40,7 +40,7 @@ class Seen:
         """Return the number of each request; those that were not seen get the next ones."""
         once = [*dict.fromkeys(digests)]
         words = _words(b"".join(once))
-        self._make_room(len(self) + len(once))
+        self._make_room(len(self) + len(once))  # now: a slot that is found is one of this table
         numbers, slots = self._find(words)
         new = numbers < 0
         count = int(np.count_nonzero(new))
@@ -69,7 +69,7 @@ class Seen:
         return numbers, slots
 
     def _put(self, words: Words, numbers: Numbers, slots: Numbers) -> None:
-        """Put hashes into the table that are not in it, and are looked for in some slots next."""
+        """Put hashes that are not in it into the table, each from where looking for it ended."""
         steps = self._ways(words)[1]
         left = np.arange(len(words))
         while len(left):

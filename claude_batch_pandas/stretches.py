@@ -8,10 +8,14 @@ from typing import overload
 import numpy as np
 
 from claude_batch_pandas.ids import Ids
-from claude_batch_pandas.requests import DIGEST_SIZE, HASH_SIZE, ID_HEAD, ID_SIZE, ID_TAIL
-
-END = b"}"
-FIXED = len(ID_HEAD) + ID_SIZE + len(ID_TAIL) + len(END)  # bytes of a line beside its params
+from claude_batch_pandas.requests import (
+    DIGEST_SIZE,
+    HASH_SIZE,
+    ID_HEAD,
+    ID_TAIL,
+    LINE_END,
+    LINE_FRAME,
+)
 
 
 class Stretch(Sequence[bytes]):
@@ -36,8 +40,8 @@ class Stretch(Sequence[bytes]):
 
     def __init__(self, ids: Sequence[bytes], head: bytes, tails: Sequence[bytes]) -> None:
         self._ids, self._head, self._tails = ids, head, tails
-        fixed = FIXED + len(head)
-        self.sizes = [fixed + len(tail) for tail in tails]
+        frame = LINE_FRAME + len(head)
+        self.sizes = [frame + len(tail) for tail in tails]
 
     @classmethod
     def of(
@@ -58,7 +62,7 @@ class Stretch(Sequence[bytes]):
         digits = np.frombuffer(b"".join(requests).hex().encode(), np.uint8)
         hashes = digits.reshape(-1, 2 * DIGEST_SIZE)[:, :HASH_SIZE]
         ordinals = np.arange(first, first + len(requests))
-        ids = Ids(nonce, attempt, ordinals, hashes).to_bytes()
+        ids = Ids(nonce, attempt, ordinals, hashes).encoded()
         return cls(ids, head, [*requests.values()])
 
     def join(self, between: bytes) -> bytes:
@@ -66,21 +70,22 @@ class Stretch(Sequence[bytes]):
         count = len(self)
         if not count:
             return b""
-        pieces = [END + between + ID_HEAD] * (4 * count)
+        pieces = [LINE_END + between + ID_HEAD] * (4 * count)
         pieces[0] = ID_HEAD
         pieces[1::4] = self._ids
         pieces[2::4] = [ID_TAIL + self._head] * count
         pieces[3::4] = self._tails
-        pieces.append(END)
+        pieces.append(LINE_END)
         return b"".join(pieces)
 
     def __len__(self) -> int:
         return len(self._tails)
 
     def __iter__(self) -> Iterator[bytes]:
-        middle = ID_TAIL + self._head
-        for name, tail in zip(self._ids, self._tails, strict=True):
-            yield b"%b%b%b%b%b" % (ID_HEAD, name, middle, tail, END)
+        return map(self._line, self._ids, self._tails)
+
+    def _line(self, name: bytes, tail: bytes) -> bytes:
+        return b"".join((ID_HEAD, name, ID_TAIL, self._head, tail, LINE_END))
 
     @overload
     def __getitem__(self, which: int) -> bytes: ...
@@ -93,4 +98,4 @@ class Stretch(Sequence[bytes]):
             if which.indices(len(self)) == (0, len(self), 1):
                 return self
             return Stretch(self._ids[which], self._head, self._tails[which])
-        return b"".join((ID_HEAD, self._ids[which], ID_TAIL, self._head, self._tails[which], END))
+        return self._line(self._ids[which], self._tails[which])

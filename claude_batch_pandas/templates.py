@@ -18,6 +18,7 @@ from claude_batch_pandas.exceptions import MissingColumnError, TemplateError
 from claude_batch_pandas.slots import ROLES, Column, History
 
 SHOWN = 20  # names an error message lists before it says how many more there are
+UNRENDERED = "The template cannot be rendered over these values."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,14 @@ class Text:
         """
         fields = zip(self.columns, self.specs, strict=True)
         try:
-            return self._join(
+            texts = self._join(
                 [map(format, values[column], repeat(spec)) for column, spec in fields]
             )
         except (ValueError, TypeError, OverflowError):
             raise self._explain(values, positions) from None
+        if len(texts) < len(positions):  # a value's StopIteration ends a loop, and is no error
+            raise TemplateError(UNRENDERED)
+        return texts
 
     def render_with_gaps(
         self,
@@ -100,7 +104,7 @@ class Text:
                         f"{position}, a {type(cell).__name__}. "
                         f"Change the format or the column's dtype ({column!r})."
                     )
-        return TemplateError("The template cannot be rendered over these values.")
+        return TemplateError(UNRENDERED)
 
 
 @dataclass(frozen=True, slots=True)

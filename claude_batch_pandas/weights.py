@@ -18,7 +18,7 @@ import orjson
 
 from claude_batch_pandas import models, pictures
 from claude_batch_pandas.abilities import NEW_EYES, shipped, version_of
-from claude_batch_pandas.requests import params_of
+from claude_batch_pandas.requests import LINE_FRAME, params_of
 from claude_batch_pandas.slots import media_in
 
 OLD_BYTES, NEW_BYTES = 4.0, 3.1  # per token of English, before version 4.7 and since (its page)
@@ -32,7 +32,6 @@ MARK, SOURCE = b'"cache_control"', b'"source"'  # of a cached part, of an image 
 CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")  # somebody else runs
 UNBOUNDED = ("mcp_servers", "context_management", "container", "fallbacks", "speed")
 
-LINE_FRAME = 71  # bytes of a request line that are not its params
 SHORT_TOKENS = models.TIER_TOKENS - 2_000  # what the API adds to a prompt counts, too
 
 

@@ -77,7 +77,7 @@ def test_requests_weigh_the_same_however_they_come(texts: list[str], cut: int) -
     at_once, one_by_one, read = Scale(PARAMS), Scale(PARAMS), Scale({**PARAMS, "model": object()})
     parts, uniform = (Scale(PARAMS), Scale(PARAMS)), Scale(PARAMS, is_uniform=True)
     at_once.add(found)
-    uniform.add(found)
+    uniform.add(found, map(len, found))
     for request in found:
         one_by_one.add([request])
         read.add([request])

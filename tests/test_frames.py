@@ -159,11 +159,13 @@ def test_column_without_gaps_has_no_mask(name: str) -> None:
     assert str(block.values["a"][0]) == str(WITH_GAPS[name].iloc[0])
 
 
-def test_not_a_number_in_a_masked_column_is_missing() -> None:
-    """A NaN that a masked column computed is missing, though pandas may not call it so."""
-    zero: Any = pd.array([0.0, 1.0], dtype="Float64")
+@pytest.mark.parametrize("dtype", ["Float64", "Float32", "double[pyarrow]", "float[pyarrow]"])
+def test_not_a_number_that_was_computed_is_missing(dtype: str) -> None:
+    """Masked and Arrow columns can hold a NaN that pandas may not call missing; in any block."""
+    name: Any = dtype
+    cells: Any = pd.array([2.0, 1.0, 4.0, 0.0], dtype=name)
 
-    assert read(pd.DataFrame({"a": zero / zero}), "a")[1] == [True, False]
+    assert read(pd.DataFrame({"a": cells / cells}), "a", 2)[1] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

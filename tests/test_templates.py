@@ -348,3 +348,16 @@ def test_malformed_system_is_refused(system: Any) -> None:
     """The system prompt is text or a list of blocks."""
     with pytest.raises(TemplateError, match="system must be"):
         parse_prompt("{a}", system, ["a"])
+
+
+def test_a_value_that_ends_a_loop_ends_no_column() -> None:
+    """Python takes a StopIteration for the end of the rows; ours are counted."""
+
+    class Odd:
+        def __format__(self, spec: str) -> str:
+            raise StopIteration
+
+    made = parse_text("{a}", ["a"])
+    assert isinstance(made, Text)
+    with pytest.raises(TemplateError, match=r"^The template cannot be rendered over these values"):
+        made.render({"a": ["x", Odd(), "y"]}, range(3))
