@@ -262,13 +262,15 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(run=consumes(runs))
     def purge(self, run: str) -> None:
-        """Its batches are nobody's then, and its twins are forgotten."""
+        """Its batches are nobody's then, also those of its twins; what they cost stays spent."""
         self.store.purge(run)
         self.known[run] = replace(self.known[run], state=RunState.PURGED, note="")
         for key, shard in self.shard_of.items():
             if key[0] == run:
                 self.shard_of[key] = replace(shard, batch_id=None)
-        self.twins = {key: twin for key, twin in self.twins.items() if key[0] != run}
+        for twin_key, twin in self.twins.items():
+            if twin_key[0] == run:
+                self.twins[twin_key] = replace(twin, batch_id=None)
 
     @rule()
     def restart(self) -> None:
