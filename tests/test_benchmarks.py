@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -54,25 +56,21 @@ def test_the_import_is_measured_beside_that_of_pandas() -> None:
     assert done.returncode == int("missed" in done.stdout)
 
 
-def test_durability_is_measured() -> None:
-    """Seconds with and without, and their ratio in the same round."""
-    done = measure("durability", "--rows", "300", "--rounds", "1")
+@pytest.mark.parametrize(
+    ("name", "ways", "unit", "verdict"),
+    [
+        ("durability", ("ours", "unsynced"), "s", r"durable: \d\.\d\d .* times the seconds"),
+        ("whole", ("plain", "ours"), ".* CPU s", r"a whole process: \d\.\d\d .* times"),
+    ],
+)
+def test_two_ways_are_measured(name: str, ways: tuple[str, str], unit: str, verdict: str) -> None:
+    """Of each its seconds; their ratio in the same round, and whether the goal was met."""
+    done = measure(name, "--rows", "300", "--rounds", "1")
 
     assert done.stderr == ""
-    for way in ("ours", "unsynced"):
-        assert re.search(rf"^{way} +\d+\.\d\d s$", done.stdout, re.MULTILINE)
-    assert re.search(r"^durable: \d\.\d\d .* times the seconds; goal", done.stdout, re.MULTILINE)
-    assert done.returncode == int("missed" in done.stdout)
-
-
-def test_whole_processes_are_measured() -> None:
-    """Beside the plain loop, imports and all."""
-    done = measure("whole", "--rows", "30", "--rounds", "1")
-
-    assert done.stderr == ""
-    for way in ("plain", "ours"):
-        assert re.search(rf"^{way} +\d+\.\d\d .* CPU s$", done.stdout, re.MULTILINE)
-    assert re.search(r"^a whole process: \d\.\d\d .* times; goal", done.stdout, re.MULTILINE)
+    for way in ways:
+        assert re.search(rf"^{way} +\d+\.\d\d {unit}$", done.stdout, re.MULTILINE)
+    assert re.search(rf"^{verdict}; goal: .*; (met|missed)$", done.stdout, re.MULTILINE)
     assert done.returncode == int("missed" in done.stdout)
 
 
