@@ -105,10 +105,7 @@ def test_what_has_ended_is_kept_by_nobody() -> None:
     pool = Pool(1)
     task = Told(SystemClock(), [None])
     gone = weakref.finalize(task, lambda: None)
-    over = threading.Event()
-    task.during = over.set
     pool.add(task)
-    assert over.wait(PATIENCE)
     assert task.stepped()
     other = Told(SystemClock(), [None])
     pool.add(other)
