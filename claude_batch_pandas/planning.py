@@ -188,7 +188,8 @@ class Planner:
             undo.callback(self._abandon_shard)
             for block in self.blocks:
                 self._add(block)
-            self._write(self._lines(self._waiting or {}))
+            if self._waiting:
+                self._write(self._lines(self._waiting))
             self._close_shard()
             draft = self._finish()
             undo.pop_all()

@@ -114,8 +114,8 @@ class Scale:
         model: Any = self.params.get("model")
         most: Any = self.params.get("max_tokens")
         is_known = isinstance(model, str) and isinstance(most, int)
-        known = map(len, lines) if sizes is None else sizes
-        sizes = [size - FRAME - LINE_FRAME for size in known]
+        whole = map(len, lines) if sizes is None else sizes
+        sizes = [size - FRAME - LINE_FRAME for size in whole]
         # Within a text, JSON escapes every quote, so that no text looks like either.
         has_media = any(SOURCE in line for line in (lines[:1] if self.is_uniform else lines))
         plain: Sequence[bytes] = lines
