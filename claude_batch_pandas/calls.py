@@ -21,11 +21,11 @@ from claude_batch_pandas.exceptions import InputError
 from claude_batch_pandas.money import US_FACTOR
 from claude_batch_pandas.outputs import output_of
 from claude_batch_pandas.planning import NO_SCOPE
-from claude_batch_pandas.records import ON_UNKNOWN, RunRecord
+from claude_batch_pandas.records import RunRecord
 from claude_batch_pandas.refusals import refusal
 from claude_batch_pandas.rendering import Know, Recipe
 from claude_batch_pandas.requests import check_params
-from claude_batch_pandas.settings import options
+from claude_batch_pandas.settings import ON_UNKNOWN, options
 from claude_batch_pandas.shots import with_examples
 from claude_batch_pandas.templates import as_messages
 from claude_batch_pandas.weights import is_bounded

@@ -52,8 +52,6 @@ class ShardState(StrEnum):
     WITHDRAWN = "withdrawn"  # canceled before it was ever sent
 
 
-ON_UNKNOWN = ("resend", "ask", "wait")
-
 KEY_WORKSPACE = "key-"  # begins the workspace of a scope whose server names none
 
 
@@ -187,7 +185,7 @@ class RunRecord:
     note: str = ""  # why it is paused, in words
     cancel: bool = False  # canceling was asked for
     attached: bool = False  # its batch was not sent from this ledger
-    on_unknown: str = "resend"  # what to do when a submission cannot be found: ON_UNKNOWN
+    on_unknown: str = "resend"  # what to do when a submission cannot be found
     max_attempts: int = 3  # batches that a row may be part of by itself
     keep_requests: bool = True  # False: their bodies go as soon as the API has them
     warm: bool = False  # one request goes first, alone, and fills the prompt cache

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_batch_pandas.exceptions import InputError
-from claude_batch_pandas.records import ON_UNKNOWN
 
 PROGRESS = ("auto", "bar", "log", "none")
+ON_UNKNOWN = ("resend", "ask", "wait")  # what to do when a submission cannot be found
 
 
 def _text(name: str, value: Any) -> str:
